@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func newEnv(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use:   "env",
+		Short: "Print the shell variables that point AWS clients at this installation",
+		Long:  "Prints AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE, AWS_CA_BUNDLE and AWS_PROFILE for the installation in the state directory. It holds no secret: those are in the credentials file.",
+		Example: `  eval "$(carrel env --state ./state)"
+  aws sts get-caller-identity`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := filepath.Abs(g.state)
+			if err != nil {
+				return err
+			}
+			vars := [][2]string{
+				{"AWS_CONFIG_FILE", filepath.Join(dir, "aws", "config")},
+				{"AWS_SHARED_CREDENTIALS_FILE", filepath.Join(dir, "aws", "credentials")},
+				{"AWS_CA_BUNDLE", filepath.Join(dir, "ca.pem")},
+				{"AWS_PROFILE", "carrel"},
+			}
+			if _, err := os.Stat(vars[1][1]); err != nil {
+				return fmt.Errorf("there is no installation in %s (%w): start one with: carrel serve --state %s", dir, err, dir)
+			}
+			object := map[string]string{}
+			for _, v := range vars {
+				object[v[0]] = v[1]
+			}
+			return g.print(c.OutOrStdout(), object, func(w io.Writer) {
+				for _, v := range vars {
+					fmt.Fprintf(w, "export %s=%s\n", v[0], shellQuote(v[1]))
+				}
+				// Keys in the environment would win over the profile.
+				fmt.Fprintln(w, "unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL")
+			})
+		},
+	}
+}
+
+// shellQuote makes s one word of a POSIX shell: the state directory's name is the caller's, and its output goes to eval.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

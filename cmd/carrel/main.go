@@ -1,0 +1,74 @@
+// Command carrel gives people isolated virtual desktops behind the Amazon WorkSpaces API.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"carrel/internal/config"
+)
+
+// version is set by the linker.
+var version = "unversioned"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newRoot().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "carrel: "+err.Error())
+		os.Exit(1)
+	}
+}
+
+// defaultState is CARREL_STATE, or where the configuration's default is.
+func defaultState() string {
+	if dir := os.Getenv("CARREL_STATE"); dir != "" {
+		return dir
+	}
+	return config.DefaultStateDir(os.Geteuid(), os.Getenv)
+}
+
+// global holds the flags that every subcommand takes.
+type global struct {
+	state string
+	json  bool
+}
+
+func newRoot() *cobra.Command {
+	g := &global{}
+	root := &cobra.Command{
+		Use:   "carrel",
+		Short: "Isolated virtual desktops on your own hosts, behind the Amazon WorkSpaces API",
+		Long: `Carrel gives people isolated virtual desktops on hosts that their own organisation runs, behind the Amazon WorkSpaces
+API and its whole chain of protection. The AWS CLI, every AWS SDK and Terraform work against it unchanged.`,
+		Example: `  carrel serve --simulate --state ./state
+  eval "$(carrel env --state ./state)"
+  aws workspaces describe-workspace-directories`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+	}
+	root.PersistentFlags().StringVar(&g.state, "state", defaultState(), "state directory (environment: CARREL_STATE)")
+	root.PersistentFlags().BoolVar(&g.json, "json", false, "print data as JSON")
+	_ = root.MarkPersistentFlagDirname("state")
+	root.AddCommand(newServe(g), newEnv(g), newStatus(g), newDoctor(g), newConfig(g), newVersion(g), newSimulate(g), newScrub(g), newAudit(g), newBackup(g), newRestore(g))
+	return root
+}
+
+// print writes v as JSON with --json, otherwise what human writes.
+func (g *global) print(w io.Writer, v any, human func(io.Writer)) error {
+	if !g.json {
+		human(w)
+		return nil
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

@@ -1,0 +1,208 @@
+package app
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"carrel/internal/api/cloudtrail"
+	"carrel/internal/api/ds"
+	"carrel/internal/api/dsdata"
+	"carrel/internal/api/ec2"
+	"carrel/internal/api/iam"
+	"carrel/internal/api/shape"
+	"carrel/internal/api/sts"
+	"carrel/internal/api/workspaces"
+	"carrel/internal/awsproto"
+	"carrel/internal/bootstrap"
+	"carrel/internal/clock"
+	"carrel/internal/config"
+	"carrel/internal/driver"
+	"carrel/internal/driver/sim"
+	"carrel/internal/front"
+	"carrel/internal/gateway"
+	"carrel/internal/identity"
+	"carrel/internal/metrics"
+	"carrel/internal/operator"
+	"carrel/internal/reconcile"
+	"carrel/internal/region"
+	"carrel/internal/service"
+	svcds "carrel/internal/service/ds"
+	svcec2 "carrel/internal/service/ec2"
+	svciam "carrel/internal/service/iam"
+	svcsts "carrel/internal/service/sts"
+	svcworkspaces "carrel/internal/service/workspaces"
+	"carrel/internal/state"
+	"carrel/internal/webui"
+)
+
+// APIs are the services that the API door decodes.
+func APIs() []*shape.Service {
+	return []*shape.Service{workspaces.Service, ds.Service, dsdata.Service, sts.Service, iam.Service, ec2.Service, cloudtrail.Service}
+}
+
+// initialise makes the first records, or checks that the configuration is still the one they were made with; then it sees to it that
+// the simulated domains of the directories exist.
+func (h *house) initialise(ctx context.Context) error {
+	c := h.conf
+	r, err := bootstrap.Ensure(ctx, h.db, bootstrap.Options{AccountID: c.AccountID, Region: c.Region, Partition: c.Partition, Simulate: c.Simulate, Rand: random})
+	if err != nil {
+		return err
+	}
+	h.installation, h.rootKey = r.Installation, r.RootKey
+	if r.First {
+		h.log.Info("a new installation was made", "account", r.Installation.AccountID, "region", r.Installation.Region, "state", c.State.Dir)
+	}
+	for d := range state.All(h.db.Snapshot(), state.Directories) {
+		if err := h.provision(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// provision makes the simulated domain of a directory that was written as Active: there its reconciler has nothing to do.
+func (h *house) provision(ctx context.Context, d *state.Directory) error {
+	if d.Status.Stage != "Active" {
+		return nil
+	}
+	spec := driver.DomainSpec{DirectoryID: d.ID, Type: d.Spec.Type, Name: d.Spec.Name, ShortName: d.Spec.ShortName, VPC: d.Spec.VPCID}
+	for i, subnet := range d.Spec.SubnetIDs {
+		if i < len(d.Status.DNSAddresses) {
+			spec.Controllers = append(spec.Controllers, driver.DomainController{Subnet: subnet, Address: d.Status.DNSAddresses[i]})
+		}
+	}
+	if _, err := h.sim.Domain().Provision(ctx, spec); err != nil {
+		return fmt.Errorf("simulated domain of %s: %w", d.ID, err)
+	}
+	return nil
+}
+
+// simTimes spreads the times that the configuration gives for whole plans over the simulated drivers' steps.
+func simTimes(c config.Simulation) sim.Times {
+	t := sim.DefaultTimes()
+	// A create is three volumes' worth of small steps, a start and a display: the start takes what is left.
+	small := 2*t.Volume + t.Attach + t.Display
+	t.Start = max(c.Create-small, time.Millisecond)
+	t.Resume = max(c.Start-t.Display, time.Millisecond)
+	t.Stop = c.Stop
+	t.Reboot = max(c.Reboot-t.Display, time.Millisecond)
+	t.Scrub = max(c.Terminate-2*t.Erase-t.Detach, time.Millisecond)
+	return t
+}
+
+// handlers binds every handler. The test of docs/divergences.md asks it which operations are carried out; then the DB may be missing.
+func (h *house) handlers() service.Table {
+	i := h.installation
+	limits := svcworkspaces.DefaultLimits()
+	limits.Workspaces, limits.IPGroups, limits.Directories = h.conf.Limits.Workspaces, h.conf.Limits.IPGroups, h.conf.Limits.Directories
+	t := service.Table{}
+	svcworkspaces.New(svcworkspaces.Deps{DB: h.db, Directory: h.sim.Domain(), Clock: h.clock, Rand: random, Limits: limits,
+		Account: i.AccountID, Region: i.Region, Partition: i.Partition, TokenKey: h.tokenKey()}).Bind(t)
+	(&svcds.Service{DB: h.db}).Bind(t)
+	(&svcsts.Service{DB: h.db}).Bind(t)
+	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random, MaxUsers: h.conf.Limits.Users}).Bind(t)
+	(&svcec2.Service{DB: h.db, AccountID: i.AccountID, Region: i.Region, Partition: i.Partition, Zones: region.Zones(i.Region)}).Bind(t)
+	return t
+}
+
+// tokenKey is the same on every node and after every restart, so that a page token outlives both.
+func (h *house) tokenKey() (key [32]byte) {
+	mac := hmac.New(sha256.New, []byte(h.rootKey.Secret.Reveal()))
+	mac.Write([]byte("carrel page tokens"))
+	copy(key[:], mac.Sum(nil))
+	return key
+}
+
+// background are the parts behind the doors.
+func (h *house) background() []func(context.Context) error {
+	return []func(context.Context) error{
+		h.audit.Run,
+		h.workspaces.Run,
+		h.directories.Run,
+		func(ctx context.Context) error {
+			return h.certificates.Run(ctx, func(err error) { h.log.Error("certificates not renewed", "error", err) })
+		},
+		h.watchStore,
+	}
+}
+
+// watchStore ends when the store has failed for good.
+func (h *house) watchStore(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-h.store.Failed():
+		return fmt.Errorf("the state store failed: %w", h.store.Err())
+	}
+}
+
+func (h *house) observeStep(e reconcile.Event) {
+	switch e.Phase {
+	case reconcile.Recorded:
+		h.metrics.Step(e.Engine+" "+e.Plan, e.Step, nil)
+	case reconcile.Failed:
+		h.metrics.Step(e.Engine+" "+e.Plan, e.Step, e.Err)
+	}
+}
+
+// ready tells what is not well.
+func (h *house) ready() error {
+	if err := h.db.Health(); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if err := h.audit.Health(); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}
+
+// doors builds the listeners' servers.
+func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, error) {
+	codec, err := awsproto.NewCodec(APIs()...)
+	if err != nil {
+		return nil, err
+	}
+	tlsConf, err := h.certificates.ServerTLS(h.conf.TLSFloor())
+	if err != nil {
+		return nil, err
+	}
+	r := h.conf.Requests
+	limits := front.Limits{Header: r.HeaderTimeout, Body: r.BodyTimeout, Deadline: r.Deadline, Idle: r.IdleTimeout}
+	i := h.installation
+	door := &front.Door{
+		Codec: codec, Handlers: h.handlers(), Audit: h.audit, Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
+		Auth:      identity.New(identity.Config{DB: h.db, Clock: clock.System{}, Account: i.AccountID, Region: i.Region, Partition: i.Partition}),
+		AccountID: i.AccountID, Region: i.Region, MaxBody: r.MaxBodyBytes, Deadline: r.Deadline,
+	}
+	api := front.NewServer(door, limits, h.log)
+	api.TLSConfig = tlsConf.Clone()
+
+	people := &gateway.Gateway{Ready: h.ready, CRL: h.authority.CRL, Pages: webui.Pages(), Clock: clock.System{}}
+	portal := front.NewServer(people.Handler(), limits, h.log)
+	portal.TLSConfig = tlsConf.Clone()
+	plain := front.NewServer(people.Plain(), limits, h.log)
+	split := gateway.NewSplit(l.portal, r.HeaderTimeout)
+
+	ops := front.NewServer((&operator.Door{Status: func() operator.Status { return h.status(l, p) }, Backup: h.backup, Simulation: simulation{h}}).Handler(), limits, h.log)
+	// A backup takes as long as it takes: backupTimeout bounds it.
+	ops.WriteTimeout = 0
+	doors := []func(context.Context) error{
+		func(ctx context.Context) error { return front.ServeTLS(ctx, l.api, api) },
+		split.Run,
+		func(ctx context.Context) error { return front.ServeTLS(ctx, split.TLS(), portal) },
+		func(ctx context.Context) error { return front.ServePlain(ctx, split.Plain(), plain) },
+		func(ctx context.Context) error { return front.ServePlain(ctx, l.ops, ops) },
+	}
+	if l.metrics != nil {
+		m := front.NewServer(h.metrics.Handler(h.conf.Metrics.Pprof), limits, h.log)
+		// A profile takes as long as it is asked to.
+		m.WriteTimeout = 0
+		doors = append(doors, func(ctx context.Context) error { return front.ServePlain(ctx, l.metrics, m) })
+	}
+	return doors, nil
+}
+
+var _ front.Observer = (*metrics.Metrics)(nil)

@@ -1,0 +1,102 @@
+package archtest
+
+// layer is a floor of the house: a package imports only from floors below its own, and further packages only when its row says so.
+type layer int
+
+const (
+	words           layer = iota // L0: pure functions, no I/O
+	contracts                    // L1
+	implementations              // L2: none imports another unless its row says so
+	decisions                    // L3
+	doors                        // L4
+	wiring                       // app, cmd
+)
+
+// row is one line of the table in ARCHITECTURE.md: where a package stands and what it may import of Carrel's own.
+// A name that ends in /... stands for itself and everything under it.
+type row struct {
+	layer layer
+	may   []string
+}
+
+// table holds every package of the module. A package that is not here fails the test: decide where it belongs first.
+var table = map[string]row{
+	"internal/ident":    {words, nil},
+	"internal/arn":      {words, nil},
+	"internal/awserr":   {words, nil},
+	"internal/clock":    {words, nil},
+	"internal/config":   {words, nil},
+	"internal/region":   {words, []string{"internal/ident"}},
+	"internal/sigv4":    {words, []string{"internal/awserr"}},
+	"internal/evidence": {words, nil},
+
+	"internal/api/shape":      {contracts, []string{"internal/awserr"}},
+	"internal/api/workspaces": {contracts, []string{"internal/api/shape"}},
+	"internal/api/ds":         {contracts, []string{"internal/api/shape"}},
+	"internal/api/dsdata":     {contracts, []string{"internal/api/shape"}},
+	"internal/api/sts":        {contracts, []string{"internal/api/shape"}},
+	"internal/api/iam":        {contracts, []string{"internal/api/shape"}},
+	"internal/api/ec2":        {contracts, []string{"internal/api/shape"}},
+	"internal/api/cloudtrail": {contracts, []string{"internal/api/shape"}},
+	"internal/state":          {contracts, []string{"internal/ident", "internal/arn", "internal/clock"}},
+	"internal/directory":      {contracts, []string{"internal/ident"}},
+	"internal/driver":         {contracts, []string{"internal/ident", "internal/directory"}},
+
+	"internal/awsproto":          {implementations, []string{"internal/api/...", "internal/awserr"}},
+	"internal/state/etcd":        {implementations, []string{"internal/state"}},
+	"internal/state/memory":      {implementations, []string{"internal/state"}},
+	"internal/state/statetest":   {implementations, []string{"internal/state", "internal/state/memory", "internal/ident", "internal/clock"}},
+	"internal/driver/sim":        {implementations, []string{"internal/driver", "internal/directory", "internal/ident", "internal/clock"}},
+	"internal/driver/drivertest": {implementations, []string{"internal/driver", "internal/directory", "internal/ident"}},
+	"internal/audit":             {implementations, []string{"internal/state", "internal/evidence", "internal/api/shape", "internal/clock", "internal/ident"}},
+	"internal/pki":               {implementations, []string{"internal/clock"}},
+	"internal/doctor":            {implementations, nil},
+
+	"internal/identity":              {decisions, []string{"internal/state", "internal/sigv4", "internal/awserr", "internal/arn", "internal/ident", "internal/clock"}},
+	"internal/identity/identitytest": {decisions, []string{"internal/identity", "internal/state", "internal/sigv4", "internal/ident", "internal/arn", "internal/clock"}},
+	"internal/authz":                 {decisions, []string{"internal/identity", "internal/api/shape", "internal/awserr"}},
+	"internal/bootstrap":             {decisions, []string{"internal/region", "internal/state", "internal/ident", "internal/identity", "internal/clock"}},
+	"internal/service":               {decisions, []string{"internal/api/shape", "internal/identity", "internal/state", "internal/awserr"}},
+	"internal/service/workspaces":    {decisions, serviceMay},
+	"internal/service/ds":            {decisions, serviceMay},
+	"internal/service/sts":           {decisions, serviceMay},
+	"internal/service/iam":           {decisions, serviceMay},
+	"internal/service/ec2":           {decisions, serviceMay},
+	"internal/reconcile":             {decisions, []string{"internal/state", "internal/clock"}},
+	"internal/reconcile/network":     {decisions, planMay},
+	"internal/reconcile/workspace":   {decisions, append(planMay, "internal/reconcile/network")},
+	"internal/reconcile/directory":   {decisions, append(planMay, "internal/reconcile/network")},
+
+	"internal/front":    {doors, []string{"internal/api/...", "internal/awsproto", "internal/sigv4", "internal/identity", "internal/authz", "internal/audit", "internal/service", "internal/awserr", "internal/ident", "internal/clock", "internal/arn"}},
+	"internal/gateway":  {doors, []string{"internal/clock"}},
+	"internal/operator": {doors, nil},
+	"internal/metrics":  {doors, nil},
+	"internal/webui":    {doors, nil},
+
+	"internal/app": {wiring, []string{"internal/..."}},
+	// Offline subcommands read evidence and audit files without a running process.
+	"cmd/carrel": {wiring, []string{"internal/app", "internal/config", "internal/operator", "internal/doctor", "internal/evidence", "internal/audit"}},
+
+	"internal/archtest":          {wiring, nil},
+	"internal/tools/apigen":      {wiring, []string{"internal/api/shape"}},
+	"internal/tools/divergences": {wiring, []string{"internal/api/shape"}},
+	"internal/tools/load":        {wiring, []string{"internal/sigv4", "internal/state", "internal/state/memory", "internal/ident"}},
+}
+
+// serviceMay is what a service package imports: generated types, records, words, the directory contract, and who is calling.
+var serviceMay = []string{"internal/api/...", "internal/service", "internal/identity", "internal/state", "internal/directory", "internal/awserr", "internal/ident", "internal/arn", "internal/clock", "internal/region"}
+
+// planMay is what a plan imports: the engine, records and driver contracts, never a driver.
+var planMay = []string{"internal/reconcile", "internal/region", "internal/state", "internal/driver", "internal/directory", "internal/evidence", "internal/ident", "internal/clock"}
+
+// budgets: lines of a file and of a function, parameters beside ctx. Generated files and tests are exempt.
+const (
+	fileLines     = 600
+	functionLines = 80
+	parameters    = 4
+)
+
+// exempt holds the reasons for which something may be over budget: "file" or "file:function".
+var exempt = map[string]string{
+	"internal/state/snapshot.go:PageBy": "reader, definition, index, key, after and limit are six different things, each with its own type; a struct would only be spelt out at every call",
+}

@@ -1,0 +1,311 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"carrel/internal/clock"
+	"carrel/internal/evidence"
+)
+
+// Config says where and how a Writer writes. Zero values of the optional fields give the defaults.
+type Config struct {
+	// Dir is the audit directory; made when missing (mode 0700).
+	Dir string
+	// Evidence takes the digests. Its lock on its own file is also what keeps a second process away from Dir.
+	Evidence *evidence.Log
+	Clock    clock.Clock
+	// FileBytes is the size at which a new file is begun; default 64 MiB. A new UTC day begins one, too.
+	FileBytes int64
+	// DigestEvery is the longest time that durable records stay unsigned; default 5 minutes.
+	DigestEvery time.Duration
+	// SyncEvery is the longest time that records not asked to be durable stay without fsync; default 100 ms.
+	SyncEvery time.Duration
+	// QueueBytes bounds the records that wait for the disk; default 8 MiB. Behind it Write waits.
+	QueueBytes int
+}
+
+func (c *Config) defaults() {
+	if c.FileBytes <= 0 {
+		c.FileBytes = 64 << 20
+	}
+	if c.DigestEvery <= 0 {
+		c.DigestEvery = 5 * time.Minute
+	}
+	if c.SyncEvery <= 0 {
+		c.SyncEvery = 100 * time.Millisecond
+	}
+	if c.QueueBytes <= 0 {
+		c.QueueBytes = 8 << 20
+	}
+}
+
+// Writer appends records. Write may be called by many at once; Run does the writing.
+type Writer struct {
+	cfg  Config
+	tail tail // used by Open, then by Run alone
+	wake chan struct{}
+	pool sync.Pool
+
+	mu    sync.Mutex
+	queue []*entry
+	// queued counts the bytes of all records that are neither durable nor answered: the queue's and those under way.
+	queued int
+	// room is closed when queued has become smaller; nil when nobody waits for that.
+	room   chan struct{}
+	closed bool
+	// health is the last attempt's error, unsigned the last digest's.
+	health, unsigned error
+}
+
+// entry is one record on its way.
+type entry struct {
+	json []byte
+	// done receives the verdict; only durable entries are answered.
+	done    chan error
+	durable bool
+}
+
+// Open makes the directory ready to be appended to. What a crash left incomplete at its end is cut off. It refuses a directory
+// whose last record is not what the chain or the last signed digest says, and changes nothing then.
+func Open(cfg Config) (*Writer, error) {
+	if cfg.Evidence == nil || cfg.Clock == nil || cfg.Dir == "" {
+		return nil, errors.New("open audit log: Dir, Evidence and Clock are needed")
+	}
+	cfg.defaults()
+	w := &Writer{cfg: cfg, wake: make(chan struct{}, 1)}
+	w.pool.New = func() any { return &entry{done: make(chan error, 1)} }
+	w.tail = tail{dir: cfg.Dir, disk: osDisk{cfg.Dir}}
+	if err := w.tail.load(); err != nil {
+		return nil, fmt.Errorf("open audit log %s: %w", cfg.Dir, err)
+	}
+	if err := w.tail.checkDigest(cfg.Evidence); err != nil {
+		return nil, fmt.Errorf("open audit log %s: %w", cfg.Dir, err)
+	}
+	if err := w.tail.recover(); err != nil {
+		return nil, fmt.Errorf("open audit log %s: %w", cfg.Dir, err)
+	}
+	return w, nil
+}
+
+// Torn is how many bytes of an incomplete last record Open cut off; 0 after an orderly end.
+func (w *Writer) Torn() int64 { return w.tail.torn }
+
+// Health is the error of the last attempt to write records or to sign a digest, or nil.
+func (w *Writer) Health() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Join(w.health, w.unsigned)
+}
+
+// Write puts a record into the log. rec is not kept.
+//
+// With durable, it returns once the record is on disk (calls that come together share one fsync), or with an error when the record
+// is not in the log and will not be: the caller must then fail closed. Without, it returns once the record is queued; the record
+// is written at once, synced within SyncEvery, kept and tried again while the disk fails, and lost only with the process.
+// A full queue makes Write wait. When ctx ends first, a durable record may or may not be written.
+// After Run has ended, the error is fs.ErrClosed.
+func (w *Writer) Write(ctx context.Context, rec *Record, durable bool) error {
+	if err := rec.Check(); err != nil {
+		return err
+	}
+	e := w.pool.Get().(*entry)
+	e.json, e.durable = rec.AppendJSON(e.json[:0]), durable
+	if err := w.enqueue(ctx, e); err != nil {
+		w.recycle(e)
+		return fmt.Errorf("audit %s: %w", rec.EventID, err)
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	if !durable {
+		return nil
+	}
+	select {
+	case err := <-e.done:
+		w.recycle(e)
+		if err != nil {
+			return fmt.Errorf("audit %s: %w", rec.EventID, err)
+		}
+		return nil
+	case <-ctx.Done():
+		// e is still Run's: it must not be used again.
+		return fmt.Errorf("audit %s: %w", rec.EventID, ctx.Err())
+	}
+}
+
+func (w *Writer) enqueue(ctx context.Context, e *entry) error {
+	w.mu.Lock()
+	for !w.closed && w.queued > 0 && w.queued+len(e.json) > w.cfg.QueueBytes {
+		if e.durable && w.health != nil {
+			// The disk refuses; waiting would only delay the answer.
+			err := w.health
+			w.mu.Unlock()
+			return err
+		}
+		if w.room == nil {
+			w.room = make(chan struct{})
+		}
+		room := w.room
+		w.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		w.mu.Lock()
+	}
+	defer w.mu.Unlock()
+	if w.closed {
+		return fs.ErrClosed
+	}
+	w.queue = append(w.queue, e)
+	w.queued += len(e.json)
+	return nil
+}
+
+// Run writes what is queued until ctx ends; then it writes what is left, signs a last digest, closes the files and returns nil, or
+// an error that tells what could not be written. Callers of Write must have stopped before ctx ends, or get fs.ErrClosed.
+// It is called once.
+func (w *Writer) Run(ctx context.Context) error {
+	digest, stopDigest := w.cfg.Clock.After(w.cfg.DigestEvery)
+	defer func() { stopDigest() }()
+	var due <-chan time.Time
+	stopDue := func() {}
+	defer func() { stopDue() }()
+	for {
+		sync, sign := false, false
+		select {
+		case <-ctx.Done():
+			return w.finish()
+		case <-w.wake:
+		case <-due:
+			due, sync = nil, true
+		case <-digest:
+			digest, stopDigest = w.cfg.Clock.After(w.cfg.DigestEvery)
+			sync, sign = true, true
+		}
+		if owing := w.flush(sync); owing && due == nil {
+			due, stopDue = w.cfg.Clock.After(w.cfg.SyncEvery)
+		}
+		if sign {
+			w.sign(false)
+		}
+	}
+}
+
+// flush writes the queue. It syncs when somebody waits for that, when told to, or when much has been written without.
+// owing means that there are records that are not durable yet and must be seen to after a while.
+func (w *Writer) flush(sync bool) (owing bool) {
+	w.mu.Lock()
+	batch := w.queue
+	w.queue = nil
+	w.mu.Unlock()
+
+	err := w.rotate(len(batch))
+	w.tail.hold(batch)
+	if err == nil {
+		err = w.tail.append(batch)
+	}
+	for _, e := range batch {
+		sync = sync || e.durable
+	}
+	if err == nil && (sync || w.tail.unsyncedBytes >= w.cfg.QueueBytes/2) {
+		err = w.tail.sync()
+	}
+	var keep []*entry
+	if err != nil {
+		keep = w.tail.rollback()
+	}
+	w.settle(batch, keep, err)
+	return len(keep) > 0 || len(w.tail.unsynced) > 0
+}
+
+// rotate begins a new file when the current one is full or of another day.
+func (w *Writer) rotate(records int) error {
+	now := w.cfg.Clock.Now()
+	if records == 0 || !w.tail.full(w.cfg.FileBytes, now) {
+		return nil
+	}
+	if err := w.tail.sync(); err != nil {
+		return err
+	}
+	// A digest that fails is made good by the next, and told by Health: it does not keep records from being written.
+	w.sign(true)
+	return w.tail.next(now)
+}
+
+// settle answers those who wait, and keeps what failed and nobody waits for, in its order, for the next attempt.
+func (w *Writer) settle(batch, keep []*entry, err error) {
+	settled := w.tail.settled
+	w.mu.Lock()
+	w.health = err
+	if len(keep) > 0 {
+		w.queue = append(keep, w.queue...)
+	}
+	for _, e := range batch {
+		if e.durable {
+			w.queued -= len(e.json)
+		}
+	}
+	for _, e := range settled {
+		w.queued -= len(e.json)
+	}
+	if w.room != nil {
+		close(w.room)
+		w.room = nil
+	}
+	w.mu.Unlock()
+	for _, e := range batch {
+		if e.durable {
+			e.done <- err
+		}
+	}
+	for _, e := range settled {
+		w.recycle(e)
+	}
+	w.tail.settled = settled[:0]
+}
+
+// recycle keeps an entry for reuse, unless a rare large record made it large.
+func (w *Writer) recycle(e *entry) {
+	if cap(e.json) <= 64<<10 {
+		w.pool.Put(e)
+	}
+}
+
+// sign appends a digest of the durable chain to the evidence log, if it went anywhere since the last one.
+func (w *Writer) sign(closed bool) {
+	d, due := w.tail.digest(closed)
+	if !due {
+		return
+	}
+	_, err := w.cfg.Evidence.Append(evidence.KindAuditDigest, d.File, d)
+	if err == nil {
+		w.tail.signed = d.Sequence
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unsigned = err
+}
+
+func (w *Writer) finish() error {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.flush(true)
+	w.sign(true)
+	w.mu.Lock()
+	left := len(w.queue)
+	w.queue = nil
+	w.mu.Unlock()
+	if err := errors.Join(w.Health(), w.tail.close()); err != nil {
+		return fmt.Errorf("close audit log, %d records not written: %w", left, err)
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+// Package config is Carrel's configuration: one struct, decoded strictly from one YAML file, with its defaults and the check
+// that reports every problem at once.
+//
+// It refuses to be ambient (nobody reads it but internal/app, which hands the parts their values) and to hold secrets: keys
+// are files named here. docs/operate/carrel.yaml is generated from the comments below.
+package config
+
+import "time"
+
+// Config is the whole configuration. The zero value works: Complete fills in the defaults, and everywhere a zero ("" or 0)
+// means the default.
+type Config struct {
+	// Where Carrel keeps what it must not lose.
+	State State `yaml:"state"`
+	// The listener for the AWS CLI, SDKs and Terraform.
+	API API `yaml:"api"`
+	// The listener for people's browsers, which also serves /healthz, /readyz and the revocation list.
+	Portal Portal `yaml:"portal"`
+	// The encryption of both listeners.
+	TLS TLS `yaml:"tls"`
+	// Name of the region that this installation is, as clients must set it. Fixed at the first start. Default: what the state has,
+	// us-east-1 at the first start.
+	Region string `yaml:"region"`
+	// The account's 12 digits. Fixed at the first start. Default: what the state has, drawn at random at the first start.
+	AccountID string `yaml:"accountID"`
+	// Second part of every ARN. Fixed at the first start: ARNs in policies would stop matching. Default: what the state has, aws
+	// at the first start.
+	Partition string `yaml:"partition"`
+	// Run with simulated drivers instead of real desktops: no root, no QEMU, no Samba. Default false. Fixed at the first start:
+	// simulated and real desktops never share a state.
+	Simulate bool `yaml:"simulate"`
+	// How long simulated desktops take, in the simulation's time. Without effect unless simulate is true.
+	Simulation Simulation `yaml:"simulation"`
+	// An external etcd cluster instead of the embedded one, for several control nodes.
+	Etcd Etcd `yaml:"etcd"`
+	// Prometheus metrics and profiles, on a listener of their own.
+	Metrics Metrics `yaml:"metrics"`
+	// What is written to standard error.
+	Log Log `yaml:"log"`
+	// How many of each an account may have. Over it a call answers the service's own limit exception.
+	Limits Limits `yaml:"limits"`
+	// The record of every API call.
+	Audit Audit `yaml:"audit"`
+	// What one API request may cost.
+	Requests Requests `yaml:"requests"`
+}
+
+// State says where the state is.
+type State struct {
+	// Directory, made with mode 0700 when missing. Default /var/lib/carrel for root, else $XDG_STATE_HOME/carrel or
+	// ~/.local/state/carrel. It holds keys: whoever reads it is root of the account. One process at a time may use it.
+	Dir string `yaml:"dir"`
+}
+
+// API is the API door.
+type API struct {
+	// HOST:PORT to listen on. Default 127.0.0.1:8443: only this machine reaches it. Port 0 takes a free one.
+	Address string `yaml:"address"`
+	// DNS names (also *.example.com) and IP addresses that clients use, besides localhost and the address itself. Default none.
+	// They go into the certificates of both listeners; a name that is missing here is refused by every client.
+	Names []string `yaml:"names"`
+}
+
+// Portal is the people's door.
+type Portal struct {
+	// HOST:PORT to listen on. Default 127.0.0.1:8444: only this machine reaches it. Port 0 takes a free one.
+	Address string `yaml:"address"`
+}
+
+// TLS is the listeners' encryption.
+type TLS struct {
+	// Lowest version accepted, "1.2" or "1.3". Default "1.2". With "1.3" clients older than about 2019 cannot connect.
+	MinVersion string `yaml:"minVersion"`
+}
+
+// Simulation is how long simulated drivers take.
+type Simulation struct {
+	// From CreateWorkspaces to AVAILABLE. Default 300ms.
+	Create time.Duration `yaml:"create"`
+	// From StartWorkspaces to AVAILABLE. Default 100ms.
+	Start time.Duration `yaml:"start"`
+	// From StopWorkspaces to STOPPED. Default 100ms.
+	Stop time.Duration `yaml:"stop"`
+	// From RebootWorkspaces to AVAILABLE. Default 100ms.
+	Reboot time.Duration `yaml:"reboot"`
+	// From TerminateWorkspaces until the WorkSpace is gone, with its scrub certificate written. Default 100ms.
+	Terminate time.Duration `yaml:"terminate"`
+}
+
+// Etcd is an external cluster.
+type Etcd struct {
+	// URLs of the cluster's members, "https://etcd-1.example.com:2379". Default none: the embedded etcd is used. Plain http is
+	// accepted for loopback addresses only, because the state holds secrets.
+	Endpoints []string `yaml:"endpoints"`
+	// PEM file of the authorities that sign the members' certificates. Default: the system's.
+	CAFile string `yaml:"caFile"`
+	// PEM file of the client certificate. Default none. Needs keyFile.
+	CertFile string `yaml:"certFile"`
+	// PEM file of the client certificate's key. Default none. Needs certFile.
+	KeyFile string `yaml:"keyFile"`
+}
+
+// Metrics is the listener for Prometheus.
+type Metrics struct {
+	// HOST:PORT to listen on, plain HTTP. Default 127.0.0.1:9464. "off" opens no listener. Port 0 takes a free one.
+	Address string `yaml:"address"`
+	// Accept an address that is not loopback. Default false. Then everybody who reaches it reads how the installation is used.
+	AllowRemote bool `yaml:"allowRemote"`
+	// Serve /debug/pprof there too. Default false. Profiles can show request data and cost processor time.
+	Pprof bool `yaml:"pprof"`
+}
+
+// Log is the log's shape.
+type Log struct {
+	// Least severity written: debug, info, warn or error. Default info.
+	Level string `yaml:"level"`
+	// text for people, json for machines. Default text.
+	Format string `yaml:"format"`
+}
+
+// Limits are the quotas. What clients rely on is fixed and not set here: 10 rules an IP group, 25 IP groups a directory,
+// 25 WorkSpaces a call, 50 tags a resource, 2 access keys a user.
+type Limits struct {
+	// Take the quotas of a new AWS account as defaults for the numbers below, to test automation against them: 1 WorkSpace,
+	// 100 IP groups, 50 directories, 5000 users. Default false. Numbers that are set below still win.
+	AWSLike bool `yaml:"awsLike"`
+	// WorkSpaces, counted until they are gone. Default 100000.
+	Workspaces int `yaml:"workspaces"`
+	// IP access control groups. Default 100, which AWS does not raise.
+	IPGroups int `yaml:"ipGroups"`
+	// Directories registered with WorkSpaces. Default 1000.
+	Directories int `yaml:"directories"`
+	// IAM users. Default 100000.
+	Users int `yaml:"users"`
+}
+
+// Audit is the audit trail.
+type Audit struct {
+	// Directory of the hash-chained files. Default: audit in the state directory.
+	Dir string `yaml:"dir"`
+	// Size in bytes at which a file is closed and the next one begun. Default 67108864 (64 MiB). At least 65536.
+	MaxFileBytes int64 `yaml:"maxFileBytes"`
+}
+
+// Requests bounds API requests.
+type Requests struct {
+	// Largest body in bytes. Default 1048576 (1 MiB). From 65536 to 67108864. Larger ones are refused before they are read.
+	MaxBodyBytes int64 `yaml:"maxBodyBytes"`
+	// Time to send the request's headers. Default 10s. Slower clients are disconnected.
+	HeaderTimeout time.Duration `yaml:"headerTimeout"`
+	// Time to send the whole request. Default 30s. Slower clients are disconnected.
+	BodyTimeout time.Duration `yaml:"bodyTimeout"`
+	// Time to carry a request out. Default 30s. Then the call answers a server error, which SDKs repeat.
+	Deadline time.Duration `yaml:"deadline"`
+	// Time a connection may stay without a request. Default 2m.
+	IdleTimeout time.Duration `yaml:"idleTimeout"`
+}

@@ -1,0 +1,35 @@
+package doctor
+
+import (
+	"context"
+	"strings"
+)
+
+// programs looks for what Carrel runs as separate processes from the distribution.
+func (e *examiner) programs(ctx context.Context) {
+	for _, p := range []struct {
+		name, argument, use, remedy string
+		needed                      bool
+	}{
+		{"qemu-system-x86_64", "--version", "runs desktops", "apt install qemu-system-x86", true},
+		{"qemu-img", "--version", "makes their disks", "apt install qemu-utils", true},
+		{"samba", "--version", "domain controller of managed directories", "apt install samba-ad-dc samba-ad-provision (Ubuntu 22.04: samba)", true},
+		{"nft", "--version", "security groups", "apt install nftables", true},
+		{"aws", "--version", "for the tests, and for people", "apt install awscli, or pipx install awscli", false},
+	} {
+		c := Check{Group: GroupPrograms, Name: p.name, Needed: p.needed, Remedy: p.remedy}
+		file, err := e.Probes.Lookup(p.name)
+		if err != nil {
+			c.Status, c.Detail = Missing, "not installed ("+p.use+")"
+			e.add(c)
+			continue
+		}
+		version, err := e.Probes.Version(ctx, file, p.argument)
+		first, _, _ := strings.Cut(strings.TrimSpace(version), "\n")
+		c.Status, c.Detail = OK, file+", "+first
+		if err != nil {
+			c.Status, c.Detail = Missing, file+" does not run: "+err.Error()
+		}
+		e.add(c)
+	}
+}

@@ -1,0 +1,29 @@
+package front
+
+import (
+	"context"
+
+	"carrel/internal/awserr"
+	"carrel/internal/awsproto"
+	"carrel/internal/service"
+)
+
+// handle calls the operation's handler. An operation that nobody bound answers a modelled error: nothing is ever pretended.
+func (d *Door) handle(ctx context.Context, x *exchange) *awserr.Error {
+	h, ok := d.Handlers[x.op]
+	if !ok {
+		return awsproto.Unimplemented(x.op)
+	}
+	if !x.op.ReadOnly {
+		// A change that could not be recorded afterwards must not happen at all.
+		if err := d.Audit.Health(); err != nil {
+			return awserr.New(awserr.Unavailable, "The audit log cannot be written; changes are refused until it can.").Because(err)
+		}
+	}
+	out, err := h(ctx, service.Call{Principal: x.principal, RequestID: x.id, Source: x.peer}, x.input)
+	if err != nil {
+		return awserr.From(err)
+	}
+	x.output = out
+	return nil
+}

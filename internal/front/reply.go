@@ -1,0 +1,140 @@
+package front
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"carrel/internal/api/shape"
+	"carrel/internal/audit"
+	"carrel/internal/awserr"
+	"carrel/internal/awsproto"
+	"carrel/internal/ident"
+	"carrel/internal/identity"
+)
+
+// reply records the call and answers it, in this order: a client never holds an answer to a change that has no record.
+func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
+	d.record(ctx, x)
+	var out awsproto.Response
+	if x.err == nil {
+		out, x.err = d.Codec.Encode(x.op, x.output, x.id)
+	}
+	if x.err != nil {
+		out = awsproto.EncodeError(x.service, protocolOf(x), x.err, x.id)
+	}
+	h := w.Header()
+	for name, values := range out.Header {
+		h[name] = values
+	}
+	h.Set("Strict-Transport-Security", "max-age=31536000")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if x.err != nil && x.wire.Body == nil && x.req.Body != nil || len(x.req.TransferEncoding) > 0 {
+		// The body was not read: the connection cannot be used again. Nor after a chunked request: a Content-Length beside it, which
+		// net/http takes away, would have been a second opinion on where the next request begins (RFC 9112 section 6.1, SIG-11).
+		h.Set("Connection", "close")
+	}
+	// A length spares the client chunks, and the answer goes out in one piece.
+	h.Set("Content-Length", strconv.Itoa(len(out.Body)))
+	w.WriteHeader(out.Status)
+	_, _ = w.Write(out.Body)
+	d.observe(x)
+}
+
+// record writes the CloudTrail record. A change waits until its record is on disk; a record that cannot be written turns the answer
+// into a fault, because what is not recorded must not look done.
+func (d *Door) record(ctx context.Context, x *exchange) {
+	rec := d.event(x)
+	changed := x.err == nil && !x.op.ReadOnly
+	if err := d.Audit.Write(context.WithoutCancel(ctx), rec, changed); err != nil {
+		d.Log.Error("audit record not written", "request", x.id, "operation", rec.EventName, "error", err)
+		if x.err == nil {
+			x.err = awserr.Fault(err)
+		}
+	}
+}
+
+func (d *Door) event(x *exchange) *audit.Record {
+	rec := &audit.Record{
+		UserIdentity: audit.UserIdentity{Type: "Unknown"},
+		EventTime:    x.started, EventSource: "unknown", EventName: "Unknown", AWSRegion: d.Region,
+		SourceIPAddress: x.peer.String(), UserAgent: x.req.UserAgent(),
+		RequestID: x.id, EventID: ident.UUID(d.Rand), RecipientAccountID: d.AccountID,
+		TLS: tlsDetails(x.req),
+	}
+	if x.service != nil {
+		rec.EventSource = x.service.Name + ".amazonaws.com"
+	}
+	if p := x.principal; !p.IsZero() {
+		rec.UserIdentity = audit.UserIdentity{Type: string(p.Type()), PrincipalID: p.UserID(), ARN: p.ARN(), AccountID: p.AccountID(), AccessKeyID: p.AccessKeyID()}
+		if p.Type() == identity.IAMUser {
+			rec.UserIdentity.UserName = p.Name()
+		}
+	}
+	if x.op != nil {
+		rec.EventName, rec.ReadOnly = x.op.Name, x.op.ReadOnly
+		if x.input != nil {
+			rec.RequestParameters = audit.Parameters(x.op, x.input)
+		}
+		if x.output != nil && !x.op.ReadOnly && x.err == nil {
+			rec.ResponseElements = audit.Elements(x.op, x.output)
+		}
+	}
+	if x.err != nil {
+		rec.ErrorCode, rec.ErrorMessage = awsproto.Code(protocolOf(x), x.err), x.err.Message
+	}
+	return rec
+}
+
+func tlsDetails(r *http.Request) *audit.TLSDetails {
+	if r.TLS == nil {
+		return nil
+	}
+	version := "TLSv1.2"
+	if r.TLS.Version == tls.VersionTLS13 {
+		version = "TLSv1.3"
+	}
+	return &audit.TLSDetails{Version: version, CipherSuite: tls.CipherSuiteName(r.TLS.CipherSuite), ClientProvidedHostHeader: r.Host}
+}
+
+// observe counts the request and logs what was our fault.
+func (d *Door) observe(x *exchange) {
+	service, operation, code := "", "", ""
+	if x.service != nil {
+		service = x.service.Name
+	}
+	if x.op != nil {
+		operation = x.op.Name
+	}
+	took := d.Clock.Now().Sub(x.started)
+	level := slog.LevelDebug
+	if x.err != nil {
+		code = awsproto.Code(protocolOf(x), x.err)
+		switch x.err.Kind {
+		case awserr.Internal:
+			level = slog.LevelError
+		case awserr.Unavailable:
+			// The operator's to mend: a full disk, a store that does not answer.
+			level = slog.LevelWarn
+		}
+	}
+	d.Observer.Request(service, operation, code, took)
+	if d.Log.Enabled(context.Background(), level) {
+		attrs := []any{"request", x.id, "service", service, "operation", operation, "code", code, "took", took, "peer", x.peer}
+		if x.err != nil {
+			attrs = append(attrs, "error", x.err)
+		}
+		d.Log.Log(context.Background(), level, "api request", attrs...)
+	}
+}
+
+// protocolOf is the format of the answer: the service's, or, when the request did not get so far as to name one that we know, the one
+// the request itself seems to speak.
+func protocolOf(x *exchange) shape.Protocol {
+	if x.service != nil {
+		return x.service.Protocol
+	}
+	return awsproto.Guess(&x.wire)
+}

@@ -1,0 +1,68 @@
+// Package ident holds the typed identifiers of Carrel's resources: how each is written, checked and made.
+//
+// It refuses to know what an identifier stands for; two ids of different kinds never compare.
+package ident
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+const (
+	base36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+	hex16  = "0123456789abcdef"
+	base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+)
+
+// draw makes n characters of the alphabet from r without bias. It panics when r fails: an id that is not random is a
+// security fault, and crypto/rand never fails.
+func draw(r io.Reader, alphabet string, n int) string {
+	limit := byte(256 - 256%len(alphabet) - 1)
+	out := make([]byte, 0, n)
+	var buf [32]byte
+	for len(out) < n {
+		if _, err := io.ReadFull(r, buf[:]); err != nil {
+			panic(fmt.Sprintf("ident: no randomness: %v", err))
+		}
+		for _, b := range buf {
+			if b <= limit && len(out) < n {
+				out = append(out, alphabet[int(b)%len(alphabet)])
+			}
+		}
+	}
+	return string(out)
+}
+
+// size is how many characters may follow an id's prefix.
+type size struct{ min, max int }
+
+// check tells whether s is prefix followed by characters of the alphabet.
+func check(s, prefix, alphabet string, n size) bool {
+	rest, ok := strings.CutPrefix(s, prefix)
+	if !ok || len(rest) < n.min || len(rest) > n.max {
+		return false
+	}
+	for i := range len(rest) {
+		if strings.IndexByte(alphabet, rest[i]) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Digits makes n decimal digits, the first not zero (an account id: "914230417712").
+func Digits(r io.Reader, n int) string {
+	return draw(r, "123456789", 1) + draw(r, "0123456789", n-1)
+}
+
+// Hex makes n lower-case hexadecimal characters.
+func Hex(r io.Reader, n int) string { return draw(r, hex16, n) }
+
+// UUID makes a random UUID (RFC 9562, version 4): "0b5b4b1e-7c1e-4f0e-9a63-0f6f6b7b1f5c".
+func UUID(r io.Reader) string {
+	h := []byte(draw(r, hex16, 32))
+	h[12] = '4'
+	h[16] = hex16[8+(strings.IndexByte(hex16, h[16])&3)]
+	return string(h[:8]) + "-" + string(h[8:12]) + "-" + string(h[12:16]) + "-" + string(h[16:20]) + "-" + string(h[20:])
+}

@@ -1,0 +1,137 @@
+package operator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Status says what runs.
+type Status struct {
+	Version     string   `json:"version"`
+	PID         int      `json:"pid"`
+	AccountID   string   `json:"accountId"`
+	Region      string   `json:"region"`
+	API         string   `json:"api"`
+	Portal      string   `json:"portal"`
+	Metrics     string   `json:"metrics,omitempty"`
+	Simulated   bool     `json:"simulated"`
+	ClockOffset string   `json:"clockOffset,omitempty"`
+	Directories []string `json:"directories"`
+	Workspaces  int      `json:"workspaces"`
+}
+
+// Fault is a failure that a simulated driver has been told to have.
+type Fault struct {
+	Driver string `json:"driver"`
+	Step   string `json:"step"`
+	// Times is how often it still fails; 0: always, and permanently.
+	Times int `json:"times"`
+}
+
+// Simulation is what can be done to simulated drivers; nil on a real installation.
+type Simulation interface {
+	// Advance moves the clock forward.
+	Advance(by time.Duration) error
+	// Fail makes a driver's step fail; an unknown name is an error that lists the known ones.
+	Fail(f Fault) error
+	// Clear ends all faults.
+	Clear()
+	// Faults lists those still to come.
+	Faults() []Fault
+	// AddUser adds a user to a simulated directory ("" : the only one there is).
+	AddUser(directory, name string) error
+}
+
+// Door answers the operator.
+type Door struct {
+	Status     func() Status
+	Backup     func(w io.Writer) error
+	Simulation Simulation
+}
+
+// Handler is the door's route table.
+func (d *Door) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, d.Status()) })
+	mux.HandleFunc("GET /v1/backup", d.backup)
+	mux.HandleFunc("POST /v1/simulate/advance", simulate(d, func(s Simulation, in struct{ By string }) (any, error) {
+		by, err := time.ParseDuration(in.By)
+		if err == nil && by <= 0 {
+			err = errors.New("the clock only goes forward: give a positive duration such as 20m")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Advance(by); err != nil {
+			return nil, err
+		}
+		return d.Status(), nil
+	}))
+	mux.HandleFunc("POST /v1/simulate/fail", simulate(d, func(s Simulation, in Fault) (any, error) { return in, s.Fail(in) }))
+	mux.HandleFunc("POST /v1/simulate/clear", simulate(d, func(s Simulation, _ struct{}) (any, error) {
+		s.Clear()
+		return struct{}{}, nil
+	}))
+	mux.HandleFunc("POST /v1/simulate/user", simulate(d, func(s Simulation, in struct{ Directory, Name string }) (any, error) {
+		return in, s.AddUser(in.Directory, in.Name)
+	}))
+	mux.HandleFunc("GET /v1/simulate/faults", func(w http.ResponseWriter, _ *http.Request) {
+		if d.Simulation == nil {
+			refuse(w, http.StatusConflict, errNotSimulated)
+			return
+		}
+		reply(w, d.Simulation.Faults())
+	})
+	return mux
+}
+
+var errNotSimulated = errors.New("this installation is not simulated: start one with carrel serve --simulate")
+
+func simulate[I any](d *Door, do func(Simulation, I) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if d.Simulation == nil {
+			refuse(w, http.StatusConflict, errNotSimulated)
+			return
+		}
+		var in I
+		dec := json.NewDecoder(io.LimitReader(r.Body, 64<<10))
+		dec.DisallowUnknownFields()
+		err := dec.Decode(&in)
+		if _, end := dec.Token(); err == nil && !errors.Is(end, io.EOF) {
+			err = errors.New("there is more than one document in the request")
+		}
+		if err != nil {
+			refuse(w, http.StatusBadRequest, fmt.Errorf("operator request: %w", err))
+			return
+		}
+		out, err := do(d.Simulation, in)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		reply(w, out)
+	}
+}
+
+// backup streams; an error after the first byte breaks the connection, so that a cut file never looks whole.
+func (d *Door) backup(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if err := d.Backup(w); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func refuse(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+}

@@ -1,0 +1,67 @@
+// Package iam carries out the operations of AWS Identity and Access Management on Carrel's records: users, their tags and their
+// access keys (IAM API reference, 2010-05-08).
+//
+// It refuses to see HTTP and signatures (front, identity), to decide who may call (authz), and to show a secret twice.
+package iam
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"carrel/internal/api/iam"
+	"carrel/internal/ident"
+	"carrel/internal/service"
+	"carrel/internal/state"
+)
+
+// The limits of IAM that clients count on ("IAM and AWS STS quotas").
+const (
+	keysPerUser = 2
+	tagsPerUser = 50
+)
+
+// LastUse is the last request that a key signed.
+type LastUse struct {
+	At time.Time
+	// Service is the signing name ("workspaces"), Region the scope's region.
+	Service, Region string
+}
+
+// Service carries out the operations. Its methods may be called concurrently.
+type Service struct {
+	DB *state.DB
+	// AccountID is the account of 12 digits, Partition "aws".
+	AccountID, Partition string
+	// Rand makes ids and secrets; it must be safe for concurrent use, as crypto/rand.Reader is.
+	Rand io.Reader
+	// MaxUsers is the quota of users; 0 means none.
+	MaxUsers int
+	// LastUsed tells when a key signed last, false if it is not known to have. nil: nothing is known of any key.
+	LastUsed func(ident.AccessKeyID) (LastUse, bool)
+}
+
+// Bind puts the service's handlers into t.
+func (s *Service) Bind(t service.Table) {
+	service.Bind(t, iam.CreateUser, s.CreateUser)
+	service.Bind(t, iam.GetUser, s.GetUser)
+	service.Bind(t, iam.ListUsers, s.ListUsers)
+	service.Bind(t, iam.UpdateUser, s.UpdateUser)
+	service.Bind(t, iam.DeleteUser, s.DeleteUser)
+	service.Bind(t, iam.TagUser, s.TagUser)
+	service.Bind(t, iam.UntagUser, s.UntagUser)
+	service.Bind(t, iam.ListUserTags, s.ListUserTags)
+
+	service.Bind(t, iam.CreateAccessKey, s.CreateAccessKey)
+	service.Bind(t, iam.ListAccessKeys, s.ListAccessKeys)
+	service.Bind(t, iam.UpdateAccessKey, s.UpdateAccessKey)
+	service.Bind(t, iam.DeleteAccessKey, s.DeleteAccessKey)
+	service.Bind(t, iam.GetAccessKeyLastUsed, s.GetAccessKeyLastUsed)
+
+	service.Bind(t, iam.GetAccountSummary, s.GetAccountSummary)
+}
+
+// update is service.Update on the service's DB.
+func (s *Service) update(ctx context.Context, fn func(*state.Tx) error) error {
+	return service.Update(ctx, s.DB, fn)
+}

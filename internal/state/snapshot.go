@@ -1,0 +1,134 @@
+package state
+
+import (
+	"fmt"
+	"iter"
+)
+
+// Snapshot is all tables as of one revision. It never changes, and holding one costs only the memory of what has been
+// replaced since. Its records are shared: nobody changes them (see Clone).
+type Snapshot struct {
+	rev     Revision
+	ordinal map[Table]int
+	views   []anyView
+}
+
+// Revision is the last transaction the snapshot includes.
+func (s *Snapshot) Revision() Revision { return s.rev }
+
+// Reader is what records are read from: a *Snapshot or a *Tx.
+type Reader interface {
+	snapshot() *Snapshot
+	// written gives the record (a *T, or nil if deleted) that a transaction has written under key itself.
+	written(Key) (rec any, ok bool)
+	// observed notes that a transaction has read key and found it at a revision (0: absent).
+	observed(Key, Revision)
+}
+
+func (s *Snapshot) snapshot() *Snapshot     { return s }
+func (s *Snapshot) written(Key) (any, bool) { return nil, false }
+func (s *Snapshot) observed(Key, Revision)  {}
+
+// viewOf finds the table of a definition. A table that no definition in definitions() stands for is a programming
+// error, found by the first test that uses it.
+func viewOf[T any](s *Snapshot, d *Definition[T]) *view[T] {
+	i, ok := s.ordinal[d.Table]
+	if !ok {
+		panic(fmt.Sprintf("state: table %q is not in definitions()", d.Table))
+	}
+	return s.views[i].(*view[T])
+}
+
+// Get reads one record. In a *Tx it sees what the Tx itself has put or deleted, and the commit will check that the record
+// (or its absence) is still what was read. Nothing has the id "".
+func Get[T any](r Reader, d *Definition[T], id string) (*T, bool) {
+	if id == "" {
+		return nil, false
+	}
+	key := Key{d.Table, id}
+	if w, ok := r.written(key); ok {
+		rec, _ := w.(*T)
+		return rec, rec != nil
+	}
+	rec, ok := viewOf(r.snapshot(), d).get(id)
+	if !ok {
+		r.observed(key, 0)
+		return nil, false
+	}
+	r.observed(key, d.Meta(rec).Revision)
+	return rec, true
+}
+
+// Page reads up to limit records in the order of their ids, beginning after the id after ("" for the first page).
+// next is the after of the next page, "" when there is none. A limit below 1 gives nothing.
+//
+// In a *Tx the page is as of the Tx's snapshot: without the Tx's own writes, and without a check (see Tx.Guard).
+func Page[T any](r Reader, d *Definition[T], after string, limit int) (recs []*T, next string) {
+	if limit < 1 {
+		return nil, ""
+	}
+	viewOf(r.snapshot(), d).rows.AscendGreaterOrEqual(row[T]{id: after}, func(x row[T]) bool {
+		if x.id == after {
+			return true
+		}
+		if len(recs) == limit {
+			next = d.ID(recs[limit-1])
+			return false
+		}
+		recs = append(recs, x.rec)
+		return true
+	})
+	return recs, next
+}
+
+// PageBy is Page over the records that stand under key in an index, in the order of their ids.
+func PageBy[T any](r Reader, d *Definition[T], ix Index[T], key, after string, limit int) (recs []*T, next string) {
+	if limit < 1 {
+		return nil, ""
+	}
+	viewOf(r.snapshot(), d).index(ix).AscendGreaterOrEqual(posting[T]{key: key, id: after}, func(x posting[T]) bool {
+		if x.key != key {
+			return false
+		}
+		if x.id == after {
+			return true
+		}
+		if len(recs) == limit {
+			next = d.ID(recs[limit-1])
+			return false
+		}
+		recs = append(recs, x.rec)
+		return true
+	})
+	return recs, next
+}
+
+// All visits all records in the order of their ids. In a *Tx as Page.
+func All[T any](r Reader, d *Definition[T]) iter.Seq[*T] {
+	v := viewOf(r.snapshot(), d)
+	return func(yield func(*T) bool) {
+		v.rows.Ascend(func(x row[T]) bool { return yield(x.rec) })
+	}
+}
+
+// AllBy visits the records that stand under key in an index, in the order of their ids. In a *Tx as Page.
+func AllBy[T any](r Reader, d *Definition[T], ix Index[T], key string) iter.Seq[*T] {
+	tree := viewOf(r.snapshot(), d).index(ix)
+	return func(yield func(*T) bool) {
+		tree.AscendGreaterOrEqual(posting[T]{key: key}, func(x posting[T]) bool {
+			return x.key == key && yield(x.rec)
+		})
+	}
+}
+
+// Count is the number of records of a table; it costs the same at any size.
+func Count[T any](r Reader, d *Definition[T]) int { return viewOf(r.snapshot(), d).size() }
+
+// CountBy is the number of records that stand under key in an index; it visits each of them.
+func CountBy[T any](r Reader, d *Definition[T], ix Index[T], key string) int {
+	n := 0
+	for range AllBy(r, d, ix, key) {
+		n++
+	}
+	return n
+}

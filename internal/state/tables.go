@@ -1,0 +1,131 @@
+package state
+
+import (
+	"strings"
+	"unique"
+
+	"carrel/internal/ident"
+)
+
+// The tables.
+const (
+	InstallationTable  Table = "installation"
+	WorkspaceTable     Table = "workspace"
+	DirectoryTable     Table = "directory"
+	BundleTable        Table = "bundle"
+	ImageTable         Table = "image"
+	IPGroupTable       Table = "ipgroup"
+	UserTable          Table = "user"
+	AccessKeyTable     Table = "accesskey"
+	VPCTable           Table = "vpc"
+	SubnetTable        Table = "subnet"
+	SecurityGroupTable Table = "securitygroup"
+	InterfaceTable     Table = "interface"
+	ClaimTable         Table = "claim"
+)
+
+// Index orders records of a table by a text: Of gives the text(s) under which a record is found, nil for none.
+type Index[T any] struct {
+	Name string
+	Of   func(*T) []string
+}
+
+// Definition says how a record type is stored: its table, the id of a record, its Meta and its indexes.
+type Definition[T any] struct {
+	Table   Table
+	ID      func(*T) string
+	Meta    func(*T) *Meta
+	Indexes []Index[T]
+	// setID gives a record the id it is stored under, for records whose value does not contain it.
+	setID func(*T, string)
+	// compact replaces texts that many records have in common by one copy of them (see common).
+	compact func(*T)
+	// plain, where set, reads a value that has exactly the form this version writes, without a general JSON decoder. false:
+	// it is another form, and rec is to be thrown away.
+	plain func(rec *T, it Item) bool
+}
+
+// definition is a Definition without its record type.
+type definition interface {
+	table() Table
+	view() anyView
+}
+
+func (d *Definition[T]) table() Table  { return d.Table }
+func (d *Definition[T]) view() anyView { return newView(d) }
+
+// definitions lists every table there is. A table that is not listed cannot be used, and a store that contains one is
+// taken for somebody else's or for a newer version's: Open refuses it.
+func definitions() []definition {
+	return []definition{
+		Installations, Workspaces, Directories, Bundles, Images, IPGroups, Users, AccessKeys,
+		VPCs, Subnets, SecurityGroups, Interfaces, claims,
+	}
+}
+
+// common makes texts share their bytes with every equal text in the process, as long as one is in use.
+func common[S ~string](texts ...*S) {
+	for _, t := range texts {
+		*t = unique.Make(*t).Value()
+	}
+}
+
+func compactWorkspace(w *Workspace) {
+	s, st := &w.Spec, &w.Status
+	common(&s.DirectoryID)
+	common(&s.BundleID)
+	common(&s.Power)
+	common(&st.SubnetID)
+	common(&s.VolumeEncryptionKey, &s.RunningMode, &s.Compute, &s.OperatingSystem,
+		&st.State, &st.Host, &st.ErrorCode, &st.ErrorMessage, &st.Connection, &st.Backoff.Step)
+	for i := range s.Protocols {
+		common(&s.Protocols[i])
+	}
+}
+
+// The definitions. A record's indexes are looked up by the Index values beside them.
+var (
+	Installations = &Definition[Installation]{Table: InstallationTable, ID: func(*Installation) string { return "this" }, Meta: func(r *Installation) *Meta { return &r.Meta }}
+
+	// WorkspacesByDirectory, ByUser, ByBundle order WorkSpaces for DescribeWorkspaces.
+	WorkspacesByDirectory = Index[Workspace]{"directory", func(w *Workspace) []string { return []string{string(w.Spec.DirectoryID)} }}
+	WorkspacesByUser      = Index[Workspace]{"user", func(w *Workspace) []string { return []string{UserKey(w.Spec.DirectoryID, w.Spec.UserName)} }}
+	WorkspacesByBundle    = Index[Workspace]{"bundle", func(w *Workspace) []string { return []string{string(w.Spec.BundleID)} }}
+	Workspaces            = &Definition[Workspace]{Table: WorkspaceTable, ID: func(r *Workspace) string { return string(r.ID) }, Meta: func(r *Workspace) *Meta { return &r.Meta },
+		Indexes: []Index[Workspace]{WorkspacesByDirectory, WorkspacesByUser, WorkspacesByBundle}, compact: compactWorkspace}
+
+	Directories = &Definition[Directory]{Table: DirectoryTable, ID: func(r *Directory) string { return string(r.ID) }, Meta: func(r *Directory) *Meta { return &r.Meta }}
+	Bundles     = &Definition[Bundle]{Table: BundleTable, ID: func(r *Bundle) string { return string(r.ID) }, Meta: func(r *Bundle) *Meta { return &r.Meta }}
+	Images      = &Definition[Image]{Table: ImageTable, ID: func(r *Image) string { return string(r.ID) }, Meta: func(r *Image) *Meta { return &r.Meta }}
+	IPGroups    = &Definition[IPGroup]{Table: IPGroupTable, ID: func(r *IPGroup) string { return string(r.ID) }, Meta: func(r *IPGroup) *Meta { return &r.Meta }}
+
+	// Users are stored under their unique id; the name is an index and a Claim.
+	UsersByName = Index[User]{"name", func(u *User) []string { return []string{strings.ToLower(u.Name)} }}
+	Users       = &Definition[User]{Table: UserTable, ID: func(r *User) string { return string(r.ID) }, Meta: func(r *User) *Meta { return &r.Meta }, Indexes: []Index[User]{UsersByName}}
+
+	// AccessKeysByUser finds a user's keys; the root's keys stand under "root".
+	AccessKeysByUser = Index[AccessKey]{"user", func(k *AccessKey) []string {
+		if k.UserID == "" {
+			return []string{"root"}
+		}
+		return []string{string(k.UserID)}
+	}}
+	AccessKeys = &Definition[AccessKey]{Table: AccessKeyTable, ID: func(r *AccessKey) string { return string(r.ID) }, Meta: func(r *AccessKey) *Meta { return &r.Meta }, Indexes: []Index[AccessKey]{AccessKeysByUser}}
+
+	VPCs           = &Definition[VPC]{Table: VPCTable, ID: func(r *VPC) string { return string(r.ID) }, Meta: func(r *VPC) *Meta { return &r.Meta }}
+	Subnets        = &Definition[Subnet]{Table: SubnetTable, ID: func(r *Subnet) string { return string(r.ID) }, Meta: func(r *Subnet) *Meta { return &r.Meta }}
+	SecurityGroups = &Definition[SecurityGroup]{Table: SecurityGroupTable, ID: func(r *SecurityGroup) string { return string(r.ID) }, Meta: func(r *SecurityGroup) *Meta { return &r.Meta }}
+
+	// InterfacesBySubnet finds the addresses taken in a subnet.
+	InterfacesBySubnet = Index[Interface]{"subnet", func(i *Interface) []string { return []string{string(i.SubnetID)} }}
+	Interfaces         = &Definition[Interface]{Table: InterfaceTable, ID: func(r *Interface) string { return string(r.ID) }, Meta: func(r *Interface) *Meta { return &r.Meta }, Indexes: []Index[Interface]{InterfacesBySubnet}, compact: func(i *Interface) { common(&i.SubnetID) }, plain: plainInterface}
+
+	// claims are reached through Tx.Claim, Tx.Release and Owner.
+	claims = &Definition[Claim]{Table: ClaimTable, ID: func(c *Claim) string { return c.Name }, Meta: func(c *Claim) *Meta { return &c.Meta },
+		setID: func(c *Claim, name string) { c.Name = name }, plain: plainClaim}
+)
+
+// UserKey is the text under which a directory's user is indexed and claimed: user names compare without regard to case.
+func UserKey(d ident.DirectoryID, userName string) string {
+	return string(d) + "/" + strings.ToLower(userName)
+}
