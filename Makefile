@@ -43,7 +43,7 @@ bench: build ## figures side by side with their peers, in one run
 tls-scan: build ## sslscan and testssl.sh against both doors
 	./test/tls/scan
 
-fuzz: ## every fuzz target for FUZZTIME (default 10s)
+fuzz: ## every fuzz target for FUZZTIME (default 20000x; a time such as 60s works too)
 	./test/fuzz
 
 up: build ## start in simulation in the background and say how to use it
