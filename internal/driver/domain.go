@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 
+	"carrel/internal/directory"
 	"carrel/internal/ident"
 )
 
@@ -28,10 +29,14 @@ type DomainSpec struct {
 	// Type is ds's DirectoryType ("SimpleAD").
 	Type string
 	// Name is the DNS name ("corp.example.com"), ShortName the NetBIOS name ("CORP").
-	Name        string
-	ShortName   string
-	VPC         ident.VPCID
+	Name      string
+	ShortName string
+	VPC       ident.VPCID
+	// VPCCIDR tells a host that makes the networks itself what the VPC is.
+	VPCCIDR     string
 	Controllers []DomainController
+	// AdminPassword is the domain administrator's first password, needed by the first Provision only.
+	AdminPassword directory.Password
 }
 
 // DomainInfo is what exists of a domain.

@@ -15,6 +15,8 @@ type NICSpec struct {
 	Address        string
 	MAC            string
 	SecurityGroups []ident.SecurityGroupID
+	// VPCCIDR and SubnetCIDR tell a host that makes the networks itself what they are.
+	VPCCIDR, SubnetCIDR string
 }
 
 // NIC is what exists of a connection.

@@ -27,6 +27,8 @@ type MachineSpec struct {
 	// Host is the placement's choice (Placement.Host).
 	Host         string
 	ComputerName string
+	// UserName is the person the desktop is for: the account its session is opened as.
+	UserName string
 	// Compute is the ComputeTypeName ("STANDARD"), which the hypervisor turns into processors and memory.
 	Compute   string
 	Root      VolumeID
