@@ -17,8 +17,8 @@ import (
 	"carrel/internal/state"
 )
 
-// version is the layout of the records. A higher one in the state was written by a newer Carrel.
-const version = 1
+// version is the layout of the records. A higher one in the state was written by a newer Carrel; a lower one is no release's.
+const version = 2
 
 // What an installation is when nothing is said at its first start.
 const (
@@ -94,6 +94,9 @@ func Ensure(ctx context.Context, db *state.DB, o Options) (Result, error) {
 var installationID = state.Installations.ID(nil)
 
 func (o Options) fits(have *state.Installation) error {
+	if have.Version < version {
+		return fmt.Errorf("%w: its records have layout %d, which no released Carrel has written; this one knows %d", ErrForeign, have.Version, version)
+	}
 	if have.Version > version {
 		return fmt.Errorf("%w: it was written by a newer Carrel (layout %d, this one knows %d)", ErrForeign, have.Version, version)
 	}

@@ -2,7 +2,6 @@ package state
 
 import (
 	"bytes"
-	"strings"
 	"time"
 
 	"carrel/internal/ident"
@@ -77,11 +76,7 @@ func plainInterface(i *Interface, it Item) bool {
 	p.expect(`{"Created":"`)
 	p.time(&i.Created)
 	p.expect(`,"ID":"`)
-	if string(p.text()) != it.Key.ID {
-		return false
-	}
-	// The id in memory anyway, without the store's key it is cut from.
-	i.ID = ident.InterfaceID(strings.Clone(it.Key.ID))
+	i.ID = ident.InterfaceID(p.text())
 	p.expect(`,"SubnetID":"`)
 	i.SubnetID = ident.SubnetID(p.text())
 	p.expect(`,"Address":"`)

@@ -60,11 +60,11 @@ func TestTheShortWayReadsWhatTheStrictOneReads(t *testing.T) {
 	t.Run("an interface", func(t *testing.T) {
 		i := &Interface{Meta: Meta{Created: created}, ID: "eni-1", SubnetID: "subnet-1", Address: "10.0.0.4", WorkspaceID: "ws-1"}
 		raw, err := json.Marshal(i)
-		if err != nil || !plainInterface(new(Interface), Item{Key: Key{InterfaceTable, "eni-1"}, Value: raw}) {
+		if err != nil || !plainInterface(new(Interface), Item{Key: Key{InterfaceTable, "subnet-1/10.0.0.4"}, Value: raw}) {
 			t.Errorf("%s, %v: not read the short way", raw, err)
 		}
-		everyDamage(t, Interfaces, "eni-1", i)
+		everyDamage(t, Interfaces, "subnet-1/10.0.0.4", i)
 		everyDamage(t, Interfaces, "another", i)
-		everyDamage(t, Interfaces, "eni-1", &Interface{ID: "eni-1", DirectoryID: "d-1", WorkspaceID: "ws-1"})
+		everyDamage(t, Interfaces, "/", &Interface{ID: "eni-1", DirectoryID: "d-1", WorkspaceID: "ws-1"})
 	})
 }

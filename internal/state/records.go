@@ -252,7 +252,7 @@ type Installation struct {
 	Version   int
 }
 
-// Interface is an address taken in a subnet.
+// Interface is an address taken in a subnet. It is stored under both (InterfaceKey), so that an address is nobody's or one's.
 type Interface struct {
 	Meta
 	ID          ident.InterfaceID

@@ -59,6 +59,21 @@ func Get[T any](r Reader, d *Definition[T], id string) (*T, bool) {
 	return rec, true
 }
 
+// Has tells whether there is a record; it observes and is checked as Get.
+func Has[T any](r Reader, d *Definition[T], id string) bool {
+	if id == "" {
+		return false
+	}
+	key := Key{d.Table, id}
+	if w, ok := r.written(key); ok {
+		rec, _ := w.(*T)
+		return rec != nil
+	}
+	rev := viewOf(r.snapshot(), d).revision(id)
+	r.observed(key, rev)
+	return rev != 0
+}
+
 // Page reads up to limit records in the order of their ids, beginning after the id after ("" for the first page).
 // next is the after of the next page, "" when there is none. A limit below 1 gives nothing.
 //

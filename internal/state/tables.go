@@ -118,7 +118,7 @@ var (
 
 	// InterfacesBySubnet finds the addresses taken in a subnet.
 	InterfacesBySubnet = Index[Interface]{"subnet", func(i *Interface) []string { return []string{string(i.SubnetID)} }}
-	Interfaces         = &Definition[Interface]{Table: InterfaceTable, ID: func(r *Interface) string { return string(r.ID) }, Meta: func(r *Interface) *Meta { return &r.Meta }, Indexes: []Index[Interface]{InterfacesBySubnet}, compact: func(i *Interface) { common(&i.SubnetID) }, plain: plainInterface}
+	Interfaces         = &Definition[Interface]{Table: InterfaceTable, ID: func(r *Interface) string { return InterfaceKey(r.SubnetID, r.Address) }, Meta: func(r *Interface) *Meta { return &r.Meta }, Indexes: []Index[Interface]{InterfacesBySubnet}, compact: func(i *Interface) { common(&i.SubnetID) }, plain: plainInterface}
 
 	// claims are reached through Tx.Claim, Tx.Release and Owner.
 	claims = &Definition[Claim]{Table: ClaimTable, ID: func(c *Claim) string { return c.Name }, Meta: func(c *Claim) *Meta { return &c.Meta },
@@ -128,4 +128,9 @@ var (
 // UserKey is the text under which a directory's user is indexed and claimed: user names compare without regard to case.
 func UserKey(d ident.DirectoryID, userName string) string {
 	return string(d) + "/" + strings.ToLower(userName)
+}
+
+// InterfaceKey is the id that an address taken in a subnet is stored under.
+func InterfaceKey(subnet ident.SubnetID, address string) string {
+	return string(subnet) + "/" + address
 }

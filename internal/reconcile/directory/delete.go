@@ -34,7 +34,7 @@ func (p *planner) forget() step {
 				for _, subnet := range rec.Spec.SubnetIDs {
 					for iface := range state.AllBy(tx, state.Interfaces, state.InterfacesBySubnet, string(subnet)) {
 						if iface.DirectoryID == rec.ID {
-							network.Free(tx, iface.ID)
+							network.Free(tx, iface.SubnetID, iface.Address, iface.ID)
 						}
 					}
 				}

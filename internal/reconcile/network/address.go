@@ -1,6 +1,7 @@
 // Package network holds what the plans have in common about subnets: taking an address in one and giving it back.
 //
-// It refuses to touch the fabric; an address taken is a record and a claim, in the caller's transaction.
+// It refuses to touch the fabric; an address taken is a record in the caller's transaction. The address is the record's id, so that of two
+// transactions that take one address only one is applied.
 package network
 
 import (
@@ -25,8 +26,7 @@ const (
 // ErrFull: no address is free in any of the subnets.
 var ErrFull = errors.New("network: no free address")
 
-// Take takes a free address for iface in the first of its candidate subnets that has one: it completes iface, puts it and claims the
-// address. Where the search begins depends on iface's id, so that transactions that run at the same time seldom want the same address.
+// Take takes a free address for iface in the first of its candidate subnets that has one: it completes iface and puts it. Where the search begins depends on iface's id, so that transactions that run at the same time seldom want the same address.
 // ErrFull; another error when a subnet does not exist.
 func Take(tx *state.Tx, subnets []ident.SubnetID, iface *state.Interface) error {
 	for _, id := range subnets {
@@ -43,32 +43,20 @@ func Take(tx *state.Tx, subnets []ident.SubnetID, iface *state.Interface) error 
 		}
 		iface.SubnetID, iface.Address = id, address
 		iface.Created = tx.Now()
-		if err := tx.Claim(claim(id, address), string(iface.ID)); err != nil {
-			return err
-		}
 		state.Put(tx, state.Interfaces, iface)
 		return nil
 	}
 	return fmt.Errorf("%w in %v", ErrFull, subnets)
 }
 
-// Free gives an interface's address back and deletes its record. None there: nothing to do.
-func Free(tx *state.Tx, id ident.InterfaceID) {
-	iface, ok := state.Get(tx, state.Interfaces, string(id))
-	if !ok {
-		return
+// Free gives an interface's address back by deleting its record. None there, or the address has become another's: nothing to do.
+func Free(tx *state.Tx, subnet ident.SubnetID, address string, holder ident.InterfaceID) {
+	if iface, ok := state.Get(tx, state.Interfaces, state.InterfaceKey(subnet, address)); ok && iface.ID == holder {
+		state.Delete(tx, state.Interfaces, state.InterfaceKey(subnet, address))
 	}
-	if owner, held := tx.Owner(claim(iface.SubnetID, iface.Address)); held && owner == string(id) {
-		tx.Release(claim(iface.SubnetID, iface.Address))
-	}
-	state.Delete(tx, state.Interfaces, string(id))
 }
 
-func claim(subnet ident.SubnetID, address string) string {
-	return "subnet-address/" + string(subnet) + "/" + address
-}
-
-// free searches a subnet once around. The claims are looked up in the snapshot: only the one taken is checked at commit.
+// free searches a subnet once around. What is taken is looked up in the snapshot: only the address that is free is checked at commit.
 func free(tx *state.Tx, subnet *state.Subnet, id ident.InterfaceID) (string, error) {
 	prefix, err := netip.ParsePrefix(subnet.CIDR)
 	if err != nil || !prefix.Addr().Is4() {
@@ -85,10 +73,10 @@ func free(tx *state.Tx, subnet *state.Subnet, id ident.InterfaceID) (string, err
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], first+uint32((start+i)%size))
 		address := netip.AddrFrom4(b).String()
-		if _, taken := state.Owner(tx.Snapshot(), claim(subnet.ID, address)); taken {
+		if state.Has(tx.Snapshot(), state.Interfaces, state.InterfaceKey(subnet.ID, address)) {
 			continue
 		}
-		if _, taken := tx.Owner(claim(subnet.ID, address)); !taken {
+		if !state.Has(tx, state.Interfaces, state.InterfaceKey(subnet.ID, address)) {
 			return address, nil
 		}
 	}

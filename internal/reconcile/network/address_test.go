@@ -76,7 +76,7 @@ func TestTake(t *testing.T) {
 			}
 		}
 		for range 2 {
-			if _, err := db.Update(t.Context(), func(tx *state.Tx) error { Free(tx, last.ID); return nil }); err != nil {
+			if _, err := db.Update(t.Context(), func(tx *state.Tx) error { Free(tx, last.SubnetID, last.Address, last.ID); return nil }); err != nil {
 				t.Fatal(err)
 			}
 		}

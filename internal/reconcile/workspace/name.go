@@ -1,11 +1,13 @@
 package workspace
 
 import (
-	"io"
 	"strings"
 
 	"carrel/internal/ident"
 )
 
-// newComputerName makes a NetBIOS name of 15 characters, the longest there is: "WSAMZN-1F0A93C7".
-func newComputerName(r io.Reader) string { return "WSAMZN-" + strings.ToUpper(ident.Hex(r, 8)) }
+// computerName is the NetBIOS name, of at most 15 characters, by which a desktop is known in its directory: "WSAMZ-F9ABCDEFG". It holds all
+// of the WorkSpace's id, so that no two desktops share a computer account.
+func computerName(id ident.WorkspaceID) string {
+	return "WSAMZ-" + strings.ToUpper(strings.TrimPrefix(string(id), "ws-"))
+}

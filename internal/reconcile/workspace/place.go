@@ -3,10 +3,8 @@ package workspace
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"carrel/internal/driver"
-	"carrel/internal/ident"
 	"carrel/internal/state"
 )
 
@@ -20,22 +18,15 @@ func (p *planner) place() step {
 			if err != nil {
 				return nil, fmt.Errorf("place %s: %w", rec.ID, err)
 			}
-			name := newComputerName(p.random)
-			return func(tx *state.Tx, rec *record) error {
+			return func(_ *state.Tx, rec *record) error {
 				rec.Status.Host = host
-				if rec.Status.ComputerName != "" {
-					return nil
+				if rec.Status.ComputerName == "" {
+					rec.Status.ComputerName = computerName(rec.ID)
 				}
-				rec.Status.ComputerName = name
-				return tx.Claim(computerClaim(rec.Spec.DirectoryID, name), string(rec.ID))
+				return nil
 			}, nil
 		},
 	}
-}
-
-// computerClaim keeps computer names unique within a directory: two computers of one name would share an account in it.
-func computerClaim(d ident.DirectoryID, name string) string {
-	return "computer-name/" + string(d) + "/" + strings.ToUpper(name)
 }
 
 // machineSpec is the machine that the record asks for.

@@ -49,7 +49,8 @@ func (p *planner) announceTerminated() step {
 	}
 }
 
-// forget deletes the record and with it, in one transaction, gives the user, the address and the computer name back.
+// forget deletes the record and with it, in one transaction, gives the address back. Its user and its computer name are free by that alone:
+// they are looked up among the records.
 func (p *planner) forget() step {
 	return step{
 		Name: "forget",
@@ -57,15 +58,7 @@ func (p *planner) forget() step {
 		Do: func(_ context.Context, rec *record) (effect, error) {
 			p.certify.forget(rec.ID)
 			return func(tx *state.Tx, rec *record) error {
-				network.Free(tx, rec.Status.Interface)
-				for _, name := range []string{
-					state.WorkspaceClaim(rec.Spec.DirectoryID, rec.Spec.UserName),
-					computerClaim(rec.Spec.DirectoryID, rec.Status.ComputerName),
-				} {
-					if owner, held := tx.Owner(name); held && owner == string(rec.ID) {
-						tx.Release(name)
-					}
-				}
+				network.Free(tx, rec.Status.SubnetID, rec.Status.IPAddress, rec.Status.Interface)
 				return nil
 			}, nil
 		},

@@ -186,9 +186,6 @@ func (p *process) change(id ident.WorkspaceID, fn func(*state.Workspace)) {
 func (p *process) add(id ident.WorkspaceID, user string) {
 	p.world.t.Helper()
 	p.update(func(tx *state.Tx) error {
-		if err := tx.Claim(state.WorkspaceClaim(testDirectory, user), string(id)); err != nil {
-			return err
-		}
 		state.Put(tx, state.Workspaces, &state.Workspace{
 			Meta: state.Meta{Created: tx.Now()}, ID: id,
 			Spec: state.WorkspaceSpec{DirectoryID: testDirectory, UserName: user, BundleID: testBundle, RunningMode: "ALWAYS_ON",
@@ -276,8 +273,8 @@ func (w *world) wantNothing(db *state.DB, users ...string) {
 		w.t.Errorf("left over: address %+v", i)
 	}
 	for _, u := range users {
-		if owner, held := state.Owner(db.Snapshot(), state.WorkspaceClaim(testDirectory, u)); held {
-			w.t.Errorf("%s is still claimed by %s", u, owner)
+		for rec := range state.AllBy(db.Snapshot(), state.Workspaces, state.WorkspacesByUser, state.UserKey(testDirectory, u)) {
+			w.t.Errorf("%s still has %s", u, rec.ID)
 		}
 	}
 }

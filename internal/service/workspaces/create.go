@@ -127,20 +127,30 @@ func (s *Service) create(tx *state.Tx, r *api.WorkspaceRequest, p person) (*stat
 	if bad != nil {
 		return nil, shape.Ptr(failTags(bad))
 	}
+	id, f := s.idFor(tx, &spec)
+	if f != nil {
+		return nil, f
+	}
 	w := &state.Workspace{
 		Meta:   state.Meta{Created: tx.Now(), Tags: tags},
-		ID:     newID(tx, state.Workspaces, func() ident.WorkspaceID { return ident.NewWorkspaceID(s.Rand) }),
+		ID:     id,
 		Spec:   spec,
 		Status: state.WorkspaceStatus{State: string(api.WorkspaceStatePending), Since: tx.Now()},
 	}
-	if spec.Name == "" {
-		// One WorkSpace per user and directory: the claim makes the second of two creators find the first one's.
-		if err := tx.Claim(state.WorkspaceClaim(spec.DirectoryID, spec.UserName), string(w.ID)); err != nil {
-			return nil, &failUserHasOne
-		}
-	}
 	state.Put(tx, state.Workspaces, w)
 	return w, nil
+}
+
+// idFor makes the WorkSpace's id. A user has one WorkSpace in a directory; user-decoupled WorkSpaces are told apart by their names alone.
+func (s *Service) idFor(tx *state.Tx, spec *state.WorkspaceSpec) (ident.WorkspaceID, *failure) {
+	if spec.Name != "" {
+		return newID(tx, state.Workspaces, func() ident.WorkspaceID { return ident.NewWorkspaceID(s.Rand) }), nil
+	}
+	id, err := state.NewUserWorkspaceID(tx, s.Rand, spec.DirectoryID, spec.UserName)
+	if err != nil {
+		return "", &failUserHasOne
+	}
+	return id, nil
 }
 
 // registeredForUse tells why no WorkSpace can be made in a directory. The read is checked when tx commits: a deregistration that comes

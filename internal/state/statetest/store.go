@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t *testing.T) state.Store) {
 		{"a cancelled call is unavailable", cancelled},
 		{"a DB sees its own writes at once", readYourWrites},
 		{"two DBs on one store count together and lose nothing", twoDBs},
+		{"of creators on two DBs one makes a user's WorkSpace", oneWorkspaceAUser},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := open(t)

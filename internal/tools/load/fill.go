@@ -17,7 +17,7 @@ import (
 )
 
 // commandFill makes a large installation without waiting for its desktops: it reads a backup, adds records of desktops as they are once
-// a desktop was made and stopped - the WorkSpace, its address, and its three claimed names - and writes a backup that `carrel restore`
+// a desktop was made and stopped - the WorkSpace and its address - and writes a backup that `carrel restore`
 // checks and takes. Stopped desktops need nothing done, so the control plane leaves them as they are.
 func commandFill(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("fill", flag.ExitOnError)
@@ -109,7 +109,7 @@ type site struct {
 // desktop is everything the state holds of the i-th desktop.
 func (s *site) desktop(i int) ([]state.Write, error) {
 	dir, bundle, subnet, now := &s.dir, &s.bundle, s.subnets[i/addressesPerSubnet], s.now
-	id, user, name := desktopID(i), userName(i), fmt.Sprintf("WSAMZN-%08X", i)
+	id, user, name := desktopID(i), userName(i), "WSAMZ-"+strings.ToUpper(strings.TrimPrefix(string(desktopID(i)), "ws-"))
 	host := i%addressesPerSubnet + 256
 	address := fmt.Sprintf("10.%d.%d.%d", i/addressesPerSubnet, host/256, host%256)
 	nic := &state.Interface{Meta: state.Meta{Created: now}, ID: ident.InterfaceID(fmt.Sprintf("eni-%017x", i)), SubnetID: subnet, Address: address, WorkspaceID: id}
@@ -125,14 +125,7 @@ func (s *site) desktop(i int) ([]state.Write, error) {
 	}
 	var w writes
 	w.put(state.WorkspaceTable, string(id), rec)
-	w.put(state.InterfaceTable, string(nic.ID), nic)
-	for claim, owner := range map[string]string{
-		state.WorkspaceClaim(dir.ID, user):                       string(id),
-		"computer-name/" + string(dir.ID) + "/" + name:           string(id),
-		"subnet-address/" + string(nic.SubnetID) + "/" + address: string(nic.ID),
-	} {
-		w.put(state.ClaimTable, claim, &state.Claim{Meta: state.Meta{Created: now}, Owner: owner})
-	}
+	w.put(state.InterfaceTable, state.InterfaceKey(subnet, address), nic)
 	return w.puts, w.err
 }
 

@@ -82,16 +82,16 @@ func TestAFilledBackupHoldsWholeDesktops(t *testing.T) {
 		if _, err := ident.ParseWorkspaceID(string(w.ID)); err != nil {
 			t.Error(err)
 		}
-		nic, ok := state.Get(snap, state.Interfaces, string(w.Status.Interface))
-		if !ok || nic.Address != w.Status.IPAddress || nic.SubnetID != w.Status.SubnetID || addresses[nic.Address] {
+		nic, ok := state.Get(snap, state.Interfaces, state.InterfaceKey(w.Status.SubnetID, w.Status.IPAddress))
+		if !ok || nic.ID != w.Status.Interface || nic.Address != w.Status.IPAddress || nic.SubnetID != w.Status.SubnetID || addresses[nic.Address] {
 			t.Errorf("desktop %d has the interface %+v", i, nic)
 		}
 		addresses[nic.Address] = true
 		if _, ok := state.Get(snap, state.Subnets, string(nic.SubnetID)); !ok {
 			t.Errorf("there is no subnet %s", nic.SubnetID)
 		}
-		if owner, _ := state.Owner(snap, state.WorkspaceClaim(dir.ID, userName(i))); owner != string(w.ID) {
-			t.Errorf("%s is claimed by %q", userName(i), owner)
+		if have := state.CountBy(snap, state.Workspaces, state.WorkspacesByUser, state.UserKey(dir.ID, userName(i))); have != 1 {
+			t.Errorf("%s has %d desktops", userName(i), have)
 		}
 	}
 }

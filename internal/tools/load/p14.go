@@ -16,8 +16,8 @@ const (
 	p14Settle = 10 * time.Second
 )
 
-// p14 is the memory of 100,000 desktops: everything the process holds of them, that is the WorkSpace's record, its address and its
-// claimed names, their indexes, and the store's own index of their keys. Each size is measured after a restart and some load.
+// p14 is the memory of 100,000 desktops: everything the process holds of them, that is the WorkSpace's record and its address,
+// their indexes, and the store's own index of their keys. Each size is measured after a restart and some load.
 func (b *bench) p14(ctx context.Context) error {
 	b.report.begin("p14", fmt.Sprintf("resident memory at 0 and at %d desktops", large))
 	s := newSamples()
