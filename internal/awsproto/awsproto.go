@@ -11,7 +11,6 @@
 package awsproto
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,11 +33,26 @@ type Request struct {
 	Body []byte
 }
 
-// Response is an answer ready to be written. Header is never nil; Body belongs to the caller.
+// Response is an answer ready to be written. Header is never nil; its values are shared and must not be changed in place. Body belongs
+// to the caller until Release.
 type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
+
+	// scratch is what Body stands in, of pool; nil when it is nobody else's.
+	scratch *[]byte
+	pool    *sync.Pool
+}
+
+// Release gives Body's memory to the next answer. Whoever still reads Body then reads somebody else's answer: it is called only when
+// nobody can, or not at all.
+func (r *Response) Release() {
+	// One huge answer must not hold on to its memory for ever.
+	if r.scratch != nil && cap(*r.scratch) <= 1<<20 {
+		r.pool.Put(r.scratch)
+	}
+	r.scratch, r.Body = nil, nil
 }
 
 // Limits of one request. They are far above what any client of AWS sends and bound what a small body can make us allocate.
@@ -60,7 +74,7 @@ const (
 type Codec struct {
 	services map[string]*serviceCodec // by signing name
 	ops      map[*shape.Operation]*opCodec
-	buffers  sync.Pool // of *[]byte: scratch space of Encode
+	buffers  sync.Pool // of *[]byte: what bodies stand in
 }
 
 type serviceCodec struct {
@@ -161,7 +175,7 @@ func (c *Codec) Decode(op *shape.Operation, r *Request) (any, *awserr.Error) {
 }
 
 // Encode writes output, a pointer to op's generated output struct (nil: all members absent), as a successful answer. Nil members
-// are left out, empty lists are present. It fails with a Fault when output is not op's type or holds a number that JSON lacks.
+// are left out, empty lists are present. Release of the Response makes the next one cheaper. It fails with a Fault when output is not op's type or holds a number that JSON lacks.
 func (c *Codec) Encode(op *shape.Operation, output any, requestID string) (Response, *awserr.Error) {
 	oc := c.ops[op]
 	if oc == nil {
@@ -172,8 +186,7 @@ func (c *Codec) Encode(op *shape.Operation, output any, requestID string) (Respo
 		return Response{}, awserr.Fault(fmt.Errorf("encode of %s: %w", op.Name, err))
 	}
 	scratch := c.buffers.Get().(*[]byte)
-	defer c.keep(scratch)
-	resp := Response{Status: http.StatusOK, Header: replyHeader(op.Service.Protocol, requestID)}
+	resp := Response{Status: http.StatusOK, Header: replyHeader(op.Service.Protocol, requestID), scratch: scratch, pool: &c.buffers}
 	switch op.Service.Protocol {
 	case shape.AWSQuery:
 		*scratch = appendQueryResponse((*scratch)[:0], oc, v, requestID)
@@ -181,7 +194,7 @@ func (c *Codec) Encode(op *shape.Operation, output any, requestID string) (Respo
 		*scratch = appendEC2Response((*scratch)[:0], oc, v, requestID)
 	default:
 		w := jsonWriter{buf: (*scratch)[:0]}
-		w.structure(oc.out, v)
+		w.output(oc.out, v)
 		*scratch = w.buf
 		err = w.err
 		if op.Service.Protocol == shape.RESTJSON {
@@ -189,17 +202,11 @@ func (c *Codec) Encode(op *shape.Operation, output any, requestID string) (Respo
 		}
 	}
 	if err != nil {
+		resp.Release()
 		return Response{}, awserr.Fault(fmt.Errorf("encode of %s: %w", op.Name, err))
 	}
-	resp.Body = bytes.Clone(*scratch)
+	resp.Body = *scratch
 	return resp, nil
-}
-
-// keep gives scratch space back, unless one huge answer would hold on to its memory for ever.
-func (c *Codec) keep(scratch *[]byte) {
-	if cap(*scratch) <= 1<<20 {
-		c.buffers.Put(scratch)
-	}
 }
 
 func outputValue(p *plan, output any) (reflect.Value, error) {
@@ -216,16 +223,24 @@ func outputValue(p *plan, output any) (reflect.Value, error) {
 	return v.Elem(), nil
 }
 
+// The content types as values of a header, shared by all answers.
+var (
+	typeJSON11  = []string{"application/x-amz-json-1.1"}
+	typeXML     = []string{"text/xml"}
+	typeXMLUTF8 = []string{"text/xml;charset=UTF-8"}
+	typeJSON    = []string{"application/json"}
+)
+
 // replyHeader holds what every answer of a protocol carries, errors included.
 func replyHeader(proto shape.Protocol, requestID string) http.Header {
-	contentType := "application/x-amz-json-1.1"
+	contentType := typeJSON11
 	switch proto {
 	case shape.AWSQuery:
-		contentType = "text/xml"
+		contentType = typeXML
 	case shape.EC2Query:
-		contentType = "text/xml;charset=UTF-8"
+		contentType = typeXMLUTF8
 	case shape.RESTJSON:
-		contentType = "application/json"
+		contentType = typeJSON
 	}
-	return http.Header{"Content-Type": {contentType}, "X-Amzn-Requestid": {requestID}}
+	return http.Header{"Content-Type": contentType, "X-Amzn-Requestid": {requestID}}
 }

@@ -331,9 +331,11 @@ func BenchmarkEncodeDescribeWorkspaces25(b *testing.B) {
 	out := page()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := c.Encode(op, out, "request-1"); err != nil {
+		resp, err := c.Encode(op, out, "request-1")
+		if err != nil {
 			b.Fatal(err)
 		}
+		resp.Release()
 	}
 }
 

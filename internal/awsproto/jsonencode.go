@@ -1,106 +1,13 @@
 package awsproto
 
 import (
-	"encoding/base64"
-	"fmt"
 	"math"
 	"reflect"
 	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
-
-	"carrel/internal/api/shape"
 )
-
-// jsonWriter appends JSON to buf. The first thing it cannot write is kept in err.
-type jsonWriter struct {
-	buf []byte
-	err error
-}
-
-// structure writes the members of v that travel in the body and are present.
-func (w *jsonWriter) structure(p *plan, v reflect.Value) {
-	w.buf = append(w.buf, '{')
-	sep := false
-	for i := range p.fields {
-		f := &p.fields[i]
-		fv := v.Field(i)
-		if f.loc != shape.InBody || fv.IsNil() {
-			continue
-		}
-		if sep {
-			w.buf = append(w.buf, ',')
-		}
-		sep = true
-		w.buf = append(w.buf, f.jsonKey...)
-		if f.ptr {
-			fv = fv.Elem()
-		}
-		w.value(f.plan, fv)
-	}
-	w.buf = append(w.buf, '}')
-}
-
-func (w *jsonWriter) value(p *plan, v reflect.Value) {
-	switch p.kind {
-	case shape.Structure:
-		w.structure(p, v)
-	case shape.List:
-		w.buf = append(w.buf, '[')
-		for i := range v.Len() {
-			if i > 0 {
-				w.buf = append(w.buf, ',')
-			}
-			w.value(p.elem, v.Index(i))
-		}
-		w.buf = append(w.buf, ']')
-	case shape.Map:
-		w.mapping(p, v)
-	case shape.String:
-		w.buf = appendJSONString(w.buf, v.String())
-	case shape.Boolean:
-		w.buf = strconv.AppendBool(w.buf, v.Bool())
-	case shape.Integer, shape.Long:
-		w.buf = strconv.AppendInt(w.buf, v.Int(), 10)
-	case shape.Float, shape.Double:
-		f := v.Float()
-		if math.IsNaN(f) || math.IsInf(f, 0) {
-			w.err = fmt.Errorf("JSON has no number %v", f)
-		}
-		w.buf = appendFloat(w.buf, f, p.typ.Bits())
-	case shape.Timestamp:
-		w.timestamp(p, timeOf(v))
-	case shape.Blob:
-		w.buf = append(w.buf, '"')
-		w.buf = base64.StdEncoding.AppendEncode(w.buf, v.Bytes())
-		w.buf = append(w.buf, '"')
-	}
-}
-
-func (w *jsonWriter) timestamp(p *plan, t time.Time) {
-	format := or(p.shape.TimeFormat, unixTimestamp)
-	if format == unixTimestamp {
-		w.buf = appendTime(w.buf, t, format)
-		return
-	}
-	w.buf = append(w.buf, '"')
-	w.buf = appendTime(w.buf, t, format)
-	w.buf = append(w.buf, '"')
-}
-
-func (w *jsonWriter) mapping(p *plan, v reflect.Value) {
-	w.buf = append(w.buf, '{')
-	for i, key := range sortedKeys(v) {
-		if i > 0 {
-			w.buf = append(w.buf, ',')
-		}
-		w.buf = appendJSONString(w.buf, key.String())
-		w.buf = append(w.buf, ':')
-		w.value(p.elem, v.MapIndex(key))
-	}
-	w.buf = append(w.buf, '}')
-}
 
 // sortedKeys makes answers the same from one call to the next.
 func sortedKeys(v reflect.Value) []reflect.Value {
@@ -140,6 +47,10 @@ const hexDigits = "0123456789abcdef"
 // are not UTF-8 become U+FFFD: a document we send is always valid.
 func appendJSONString(b []byte, s string) []byte {
 	b = append(b, '"')
+	if unescaped(s) {
+		b = append(b, s...)
+		return append(b, '"')
+	}
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -175,4 +86,33 @@ func appendJSONString(b []byte, s string) []byte {
 	}
 	b = append(b, s[start:]...)
 	return append(b, '"')
+}
+
+// unescaped tells whether s can stand between quotes as it is: no control, quote, backslash, and nothing but ASCII. It looks at eight bytes
+// at a time, for nearly every string of an answer is an id or a name. Where it says false too often, appendJSONString only takes longer.
+func unescaped(s string) bool {
+	if len(s) < 8 {
+		for i := range len(s) {
+			if c := s[i]; c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+				return false
+			}
+		}
+		return true
+	}
+	for i := 0; i+8 <= len(s); i += 8 {
+		if special(s[i:i+8]) != 0 {
+			return false
+		}
+	}
+	// The last eight overlap those before: looking twice is cheaper than looking at single bytes.
+	return special(s[len(s)-8:]) == 0
+}
+
+// special has the highest bit of a byte set when one of the eight is special: below 0x20, a quote or a backslash (taking away from the
+// byte what makes it zero borrows from its highest bit), or not ASCII. A borrow can mark the byte above too, which is no harm.
+func special(s string) uint64 {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	_ = s[7]
+	w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	return (w | (w - 0x20*ones) | ((w ^ '"'*ones) - ones) | ((w ^ '\\'*ones) - ones)) & highs
 }

@@ -20,7 +20,10 @@ type plan struct {
 	// fields of a Structure; byName finds one by the name it is read under, byFold by that name folded as encoding/json folds.
 	fields         []fieldPlan
 	byName, byFold map[string]int
-	elem, key      *plan
+	// inBody are those of fields that a JSON body carries; elemSize is what one element of a List takes in memory (jsonflat.go).
+	inBody    []bodyField
+	elemSize  uintptr
+	elem, key *plan
 	// elemName is the element around list members, entryName around map entries, both as read and written.
 	elemName, keyName, valueName string
 	// flatLists: this protocol (ec2Query) puts no wrapper around the list elements of a request.
@@ -32,7 +35,6 @@ type fieldPlan struct {
 	plan  *plan
 	// name is what the member is called on the wire of a request, out in an XML reply.
 	name, out string
-	jsonKey   string // `"name":`
 	loc       shape.Location
 	flat      bool
 	ptr       bool
@@ -77,7 +79,7 @@ func (b *planner) plan(s *shape.Shape, t reflect.Type) (*plan, error) {
 	case shape.Structure:
 		err = b.structure(p)
 	case shape.List:
-		p.elemName = b.listElement(s)
+		p.elemName, p.elemSize = b.listElement(s), t.Elem().Size()
 		p.elem, err = b.plan(s.Elem, t.Elem())
 	case shape.Map:
 		p.keyName, p.valueName = or(s.KeyName, "key"), or(s.ValueName, "value")
@@ -132,6 +134,7 @@ func (b *planner) structure(p *plan) error {
 		p.byName[fp.name] = i
 		p.byFold[string(appendFold(nil, []byte(fp.name)))] = i
 	}
+	p.inBody = p.body()
 	return nil
 }
 
@@ -153,7 +156,6 @@ func (b *planner) names(f *shape.Field) fieldPlan {
 		}
 		fp.name = or(f.Query, fp.name)
 	}
-	fp.jsonKey = strconv.Quote(fp.name) + ":"
 	return fp
 }
 
