@@ -20,6 +20,9 @@ type Set struct {
 	Display    driver.Display
 	Domain     driver.Domain
 	Image      ident.ImageID
+	// Busy stands in for Hypervisor where one driver is tested alone (Volumes, Fabric): it uses the desktop's volumes or interface as a
+	// running machine does, and gives what ends that.
+	Busy func(t *testing.T, volumes []driver.VolumeID, nic ident.InterfaceID) (end func())
 	// Reopen ends the process that holds the drivers, as a kill would, and gives the same host's drivers anew.
 	Reopen func(*testing.T) Set
 }
@@ -43,6 +46,35 @@ func Run(t *testing.T, fresh func(*testing.T) Set) {
 	t.Run("Domain", func(t *testing.T) { domain(t, fresh) })
 }
 
+// Volumes is Run for one driver alone; Hypervisor and Fabric may be nil if Busy is set.
+func Volumes(t *testing.T, fresh func(*testing.T) Set) { volumes(t, fresh) }
+
+// Fabric is Run for one driver alone; Hypervisor and Volumes may be nil if Busy is set.
+func Fabric(t *testing.T, fresh func(*testing.T) Set) { fabric(t, fresh) }
+
+// Domain is Run for one driver alone.
+func Domain(t *testing.T, fresh func(*testing.T) Set) { domain(t, fresh) }
+
+// occupy makes what a machine of id uses, and uses it, until the function it gives is called.
+func (s Set) occupy(t *testing.T, id ident.WorkspaceID, nic driver.NICSpec) (end func()) {
+	t.Helper()
+	if s.Hypervisor != nil {
+		s.build(t, id, nic)
+		return func() { must(t, "stop")(s.Hypervisor.Stop(t.Context(), id)) }
+	}
+	var ids []driver.VolumeID
+	if s.Volumes != nil {
+		for _, role := range []driver.VolumeRole{driver.RootVolume, driver.UserVolume} {
+			must(t, "create volume")(s.Volumes.Create(t.Context(), volumeSpec(id, role, s.Image)))
+			ids = append(ids, driver.VolumeOf(id, role))
+		}
+	}
+	if s.Fabric != nil {
+		must(t, "attach")(s.Fabric.Attach(t.Context(), nic))
+	}
+	return s.Busy(t, ids, nic.InterfaceID)
+}
+
 func volumeSpec(id ident.WorkspaceID, role driver.VolumeRole, image ident.ImageID) driver.VolumeSpec {
 	s := driver.VolumeSpec{ID: driver.VolumeOf(id, role), WorkspaceID: id, Role: role, GiB: 1}
 	if role == driver.RootVolume {
@@ -53,7 +85,8 @@ func volumeSpec(id ident.WorkspaceID, role driver.VolumeRole, image ident.ImageI
 
 func nicSpec(id ident.InterfaceID, ws ident.WorkspaceID, in ident.VPCID, address string) driver.NICSpec {
 	return driver.NICSpec{InterfaceID: id, WorkspaceID: ws, VPC: in, Subnet: "subnet-0a1b2c3d4e5f60718", Address: address,
-		MAC: "02:00:00:00:00:" + string(id[len(id)-2:]), SecurityGroups: []ident.SecurityGroupID{"sg-0a1b2c3d4e5f60718"}}
+		MAC: "02:00:00:00:00:" + string(id[len(id)-2:]), SecurityGroups: []ident.SecurityGroupID{"sg-0a1b2c3d4e5f60718"},
+		VPCCIDR: "10.0.0.0/16", SubnetCIDR: "10.0.0.0/24"}
 }
 
 func machineSpec(id ident.WorkspaceID, nic ident.InterfaceID) driver.MachineSpec {
@@ -157,9 +190,10 @@ func volumes(t *testing.T, fresh func(*testing.T) Set) {
 	})
 	t.Run("a running machine's volume cannot be erased", func(t *testing.T) {
 		s := fresh(t)
-		s.build(t, one, nicSpec(eni1, one, vpc, "10.0.0.10"))
+		end := s.occupy(t, one, nicSpec(eni1, one, vpc, "10.0.0.10"))
 		_, err := s.Volumes.Erase(t.Context(), root)
 		want(t, "erase", err, driver.ErrOrder)
+		end()
 	})
 	t.Run("a size that cannot be is refused for good", func(t *testing.T) {
 		s := fresh(t)
@@ -200,9 +234,9 @@ func fabric(t *testing.T, fresh func(*testing.T) Set) {
 	})
 	t.Run("what a running machine uses stays; detaching twice is success", func(t *testing.T) {
 		s := fresh(t)
-		s.build(t, one, nicSpec(eni1, one, vpc, "10.0.0.10"))
+		end := s.occupy(t, one, nicSpec(eni1, one, vpc, "10.0.0.10"))
 		want(t, "detach", s.Fabric.Detach(t.Context(), eni1), driver.ErrOrder)
-		must(t, "stop")(s.Hypervisor.Stop(t.Context(), one))
+		end()
 		want(t, "detach", s.Fabric.Detach(t.Context(), eni1), nil)
 		want(t, "detach again", s.Fabric.Detach(t.Context(), eni1), nil)
 	})
