@@ -38,6 +38,7 @@ func (l *limited) Close() error {
 
 type limitedConn struct {
 	net.Conn
+	cork    corked
 	once    sync.Once
 	release func()
 }

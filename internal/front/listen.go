@@ -27,6 +27,9 @@ const (
 
 // ServeTLS answers HTTPS on l with srv, whose TLSConfig is set, until ctx ends, then finishes running requests for at most Grace.
 func ServeTLS(ctx context.Context, l net.Listener, srv *http.Server) error {
+	// crypto/tls begins a connection with records the size of a packet, for browsers that draw what has come so far. Our clients need the
+	// whole answer, and each record costs a system call.
+	srv.TLSConfig.DynamicRecordSizingDisabled = true
 	return Run(ctx, srv, func() error { return srv.ServeTLS(limit(l, MaxConnections), "", "") })
 }
 
@@ -40,6 +43,7 @@ func ServePlain(ctx context.Context, l net.Listener, srv *http.Server) error {
 func NewServer(handler http.Handler, l Limits, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
+		ConnContext:       withConn,
 		ReadHeaderTimeout: l.Header,
 		ReadTimeout:       l.Body,
 		WriteTimeout:      l.Body + l.Deadline,

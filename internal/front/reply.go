@@ -15,6 +15,12 @@ import (
 	"carrel/internal/identity"
 )
 
+// Headers of every answer. Their values are shared and never changed.
+var (
+	transportSecurity = []string{"max-age=31536000"}
+	noSniff           = []string{"nosniff"}
+)
+
 // reply records the call and answers it, in this order: a client never holds an answer to a change that has no record.
 func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
 	d.record(ctx, x)
@@ -29,8 +35,7 @@ func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
 	for name, values := range out.Header {
 		h[name] = values
 	}
-	h.Set("Strict-Transport-Security", "max-age=31536000")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Strict-Transport-Security"], h["X-Content-Type-Options"] = transportSecurity, noSniff
 	if x.err != nil && x.wire.Body == nil && x.req.Body != nil || len(x.req.TransferEncoding) > 0 {
 		// The body was not read: the connection cannot be used again. Nor after a chunked request: a Content-Length beside it, which
 		// net/http takes away, would have been a second opinion on where the next request begins (RFC 9112 section 6.1, SIG-11).
@@ -39,7 +44,11 @@ func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
 	// A length spares the client chunks, and the answer goes out in one piece.
 	h.Set("Content-Length", strconv.Itoa(len(out.Body)))
 	w.WriteHeader(out.Status)
-	_, _ = w.Write(out.Body)
+	writeWhole(w, x.req, out.Body)
+	if x.req.ProtoMajor == 1 {
+		// HTTP/2 may go on reading a body after Write, when its stream has ended early: then the next answer must not stand there.
+		out.Release()
+	}
 	d.observe(x)
 }
 
