@@ -97,6 +97,10 @@ func writeWhole(w http.ResponseWriter, r *http.Request, body []byte) {
 	if len(body) > fitsBuffer && r.ProtoMajor == 1 {
 		if c, ok := r.Context().Value(connKey{}).(*limitedConn); ok {
 			defer c.hold()()
+			_, _ = w.Write(body)
+			// What of it stands in net/http's buffer would be the second piece.
+			_ = http.NewResponseController(w).Flush()
+			return
 		}
 	}
 	_, _ = w.Write(body) // a client that is gone gets no answer
