@@ -36,7 +36,7 @@ type DomainSpec struct {
 	VPCCIDR     string
 	Controllers []DomainController
 	// AdminPassword is the domain administrator's first password, needed by the first Provision only.
-	AdminPassword directory.Password
+	AdminPassword directory.Password `json:"-"`
 }
 
 // DomainInfo is what exists of a domain.

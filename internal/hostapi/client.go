@@ -1,0 +1,314 @@
+package hostapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"carrel/internal/directory"
+	"carrel/internal/driver"
+	"carrel/internal/ident"
+)
+
+// Client speaks to one host role. Its methods give the drivers; a host that does not answer is driver.ErrUnavailable.
+type Client struct {
+	dial func(context.Context) (net.Conn, error)
+	http *http.Client
+}
+
+// NewClient makes a client; dial opens a connection to the host role each time one is needed.
+func NewClient(dial func(context.Context) (net.Conn, error)) *Client {
+	return &Client{dial: dial, http: &http.Client{Transport: &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		MaxIdleConnsPerHost: 32, IdleConnTimeout: time.Minute, DisableCompression: true,
+	}}}
+}
+
+// Close ends the idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// The drivers of the host.
+func (c *Client) Hypervisor() driver.Hypervisor { return hypervisor{c} }
+
+// Volumes is the host's driver.Volumes.
+func (c *Client) Volumes() driver.Volumes { return volumes{c} }
+
+// Fabric is the host's driver.Fabric.
+func (c *Client) Fabric() driver.Fabric { return fabric{c} }
+
+// Display is the host's driver.Display; it is a driver.Screens too.
+func (c *Client) Display() driver.Display { return display{c} }
+
+// Domain is the host's driver.Domain.
+func (c *Client) Domain() driver.Domain { return domain{c} }
+
+// Users is the host's directory.Manager.
+func (c *Client) Users() directory.Manager { return users{c} }
+
+// Networks is the host's driver.Networks, without Namespace: descriptors stay on their host.
+func (c *Client) Networks() driver.Networks { return networks{c} }
+
+type (
+	hypervisor struct{ *Client }
+	volumes    struct{ *Client }
+	fabric     struct{ *Client }
+	display    struct{ *Client }
+	domain     struct{ *Client }
+	users      struct{ *Client }
+	networks   struct{ *Client }
+)
+
+var _ driver.Screens = display{}
+
+func request(ctx context.Context, name string, in any) (*http.Request, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("hostapi: %s: %w", name, err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://host"+prefix+name, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("hostapi: %s: %w", name, err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	return r, nil
+}
+
+// call makes a call and decodes its answer. Every driver method may be asked again, so a connection that breaks is no more than
+// driver.ErrUnavailable.
+func call[Out any](ctx context.Context, c *Client, name string, in any) (out Out, err error) {
+	r, err := request(ctx, name, in)
+	if err != nil {
+		return out, err
+	}
+	// Even a request whose answer was cut off may be sent again: the contract says so of every method.
+	// net/http takes the key without values for that permission, and does not send it.
+	r.Header["Idempotency-Key"] = []string{}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return out, unavailable(ctx, name, err)
+	}
+	defer resp.Body.Close()
+	return decode[Out](ctx, name, resp)
+}
+
+func decode[Out any](ctx context.Context, name string, resp *http.Response) (out Out, err error) {
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxMessage+1))
+	if err != nil {
+		return out, unavailable(ctx, name, err)
+	}
+	if len(b) > maxMessage {
+		return out, fmt.Errorf("hostapi: %s: %w: the host's answer is larger than %d bytes", name, driver.ErrUnavailable, maxMessage)
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if err := json.Unmarshal(b, &out); err != nil {
+			return out, fmt.Errorf("hostapi: %s: %w: %w", name, driver.ErrUnavailable, err)
+		}
+		return out, nil
+	case http.StatusUnprocessableEntity:
+		f := new(failure)
+		if err := json.Unmarshal(b, f); err != nil {
+			return out, fmt.Errorf("hostapi: %s: %w: %w", name, driver.ErrUnavailable, err)
+		}
+		return out, decodeError(f)
+	}
+	return out, fmt.Errorf("hostapi: %s: %w: the host answers %s", name, driver.ErrUnavailable, resp.Status)
+}
+
+// unavailable says that the host did not answer, and keeps the caller's own end of patience apart from that.
+func unavailable(ctx context.Context, name string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("hostapi: %s: %w", name, context.Cause(ctx))
+	}
+	return fmt.Errorf("hostapi: %s: %w: %w", name, driver.ErrUnavailable, err)
+}
+
+// connect makes a call whose result is a connection.
+func (c *Client) connect(ctx context.Context, name string, in any) (net.Conn, error) {
+	r, err := request(ctx, name, in)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, unavailable(ctx, name, err)
+	}
+	// The caller's patience is for the answer; the stream after it has no end of its own.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	s, err := handshake(ctx, name, conn, r)
+	if !stop() && err == nil {
+		err = unavailable(ctx, name, context.Cause(ctx))
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return s, nil
+}
+
+func handshake(ctx context.Context, name string, conn net.Conn, r *http.Request) (net.Conn, error) {
+	if err := r.Write(conn); err != nil {
+		return nil, unavailable(ctx, name, err)
+	}
+	b := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(b, r)
+	if err != nil {
+		return nil, unavailable(ctx, name, err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != upgrade {
+		_, err := decode[none](ctx, name, resp)
+		if err == nil {
+			err = fmt.Errorf("hostapi: %s: %w: the host did not open a stream", name, driver.ErrUnavailable)
+		}
+		return nil, err
+	}
+	return &buffered{conn, b}, nil
+}
+
+// buffered is a connection of which a reader may hold the beginning.
+type buffered struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+func (c hypervisor) Place(ctx context.Context, spec driver.MachineSpec) (string, error) {
+	return call[string](ctx, c.Client, "hypervisor/place", spec)
+}
+
+func (c hypervisor) Start(ctx context.Context, spec driver.MachineSpec) (driver.Machine, error) {
+	return call[driver.Machine](ctx, c.Client, "hypervisor/start", spec)
+}
+
+func (c hypervisor) Stop(ctx context.Context, id ident.WorkspaceID) (driver.Machine, error) {
+	return call[driver.Machine](ctx, c.Client, "hypervisor/stop", id)
+}
+
+func (c hypervisor) Reboot(ctx context.Context, id ident.WorkspaceID, count int) (driver.Machine, error) {
+	return call[driver.Machine](ctx, c.Client, "hypervisor/reboot", rebootArgs{id, count})
+}
+
+func (c hypervisor) Inspect(ctx context.Context, id ident.WorkspaceID) (driver.Machine, error) {
+	return call[driver.Machine](ctx, c.Client, "hypervisor/inspect", id)
+}
+
+func (c hypervisor) Scrub(ctx context.Context, id ident.WorkspaceID) (driver.ScrubReport, error) {
+	return call[driver.ScrubReport](ctx, c.Client, "hypervisor/scrub", id)
+}
+
+func (c hypervisor) Release(ctx context.Context, id ident.WorkspaceID) error {
+	_, err := call[none](ctx, c.Client, "hypervisor/release", id)
+	return err
+}
+
+func (c hypervisor) List(ctx context.Context) ([]driver.Machine, error) {
+	return call[[]driver.Machine](ctx, c.Client, "hypervisor/list", none{})
+}
+
+func (c volumes) Create(ctx context.Context, spec driver.VolumeSpec) (driver.Volume, error) {
+	return call[driver.Volume](ctx, c.Client, "volumes/create", spec)
+}
+
+func (c volumes) Erase(ctx context.Context, id driver.VolumeID) (driver.Erasure, error) {
+	return call[driver.Erasure](ctx, c.Client, "volumes/erase", id)
+}
+
+func (c volumes) Release(ctx context.Context, id driver.VolumeID) error {
+	_, err := call[none](ctx, c.Client, "volumes/release", id)
+	return err
+}
+
+func (c volumes) List(ctx context.Context) ([]driver.Volume, error) {
+	return call[[]driver.Volume](ctx, c.Client, "volumes/list", none{})
+}
+
+func (c fabric) Attach(ctx context.Context, spec driver.NICSpec) (driver.NIC, error) {
+	return call[driver.NIC](ctx, c.Client, "fabric/attach", spec)
+}
+
+func (c fabric) Detach(ctx context.Context, id ident.InterfaceID) error {
+	_, err := call[none](ctx, c.Client, "fabric/detach", id)
+	return err
+}
+
+func (c fabric) List(ctx context.Context) ([]driver.NIC, error) {
+	return call[[]driver.NIC](ctx, c.Client, "fabric/list", none{})
+}
+
+func (c display) Ready(ctx context.Context, id ident.WorkspaceID) error {
+	_, err := call[none](ctx, c.Client, "display/ready", id)
+	return err
+}
+
+func (c display) Connect(ctx context.Context, id ident.WorkspaceID) (net.Conn, error) {
+	return c.connect(ctx, "screens/connect", id)
+}
+
+func (c domain) Provision(ctx context.Context, spec driver.DomainSpec) (driver.DomainInfo, error) {
+	password := spec.AdminPassword.Reveal()
+	spec.AdminPassword = directory.Password{}
+	return call[driver.DomainInfo](ctx, c.Client, "domain/provision", provisionArgs{spec, password})
+}
+
+func (c domain) Inspect(ctx context.Context, id ident.DirectoryID) (driver.DomainInfo, error) {
+	return call[driver.DomainInfo](ctx, c.Client, "domain/inspect", id)
+}
+
+func (c domain) Remove(ctx context.Context, id ident.DirectoryID) error {
+	_, err := call[none](ctx, c.Client, "domain/remove", id)
+	return err
+}
+
+func (c domain) List(ctx context.Context) ([]driver.DomainInfo, error) {
+	return call[[]driver.DomainInfo](ctx, c.Client, "domain/list", none{})
+}
+
+func (c users) Lookup(ctx context.Context, id ident.DirectoryID, name string) (directory.User, error) {
+	return call[directory.User](ctx, c.Client, "users/lookup", lookupArgs{id, name})
+}
+
+func (c users) CreateUser(ctx context.Context, id ident.DirectoryID, user directory.NewUser) (directory.User, error) {
+	return call[directory.User](ctx, c.Client, "users/create", createUserArgs{id, user})
+}
+
+func (c users) SetPassword(ctx context.Context, id ident.DirectoryID, name string, password directory.Password) error {
+	_, err := call[none](ctx, c.Client, "users/password", passwordArgs{id, name, password.Reveal()})
+	return err
+}
+
+func (c users) DeleteUser(ctx context.Context, id ident.DirectoryID, name string) error {
+	_, err := call[none](ctx, c.Client, "users/delete", lookupArgs{id, name})
+	return err
+}
+
+func (c users) ListUsers(ctx context.Context, id ident.DirectoryID, after string, limit int) ([]directory.User, string, error) {
+	r, err := call[listUsersResult](ctx, c.Client, "users/list", listUsersArgs{id, after, limit})
+	return r.Users, r.Next, err
+}
+
+func (c networks) Namespace(context.Context, driver.Network) (*os.File, error) {
+	return nil, fmt.Errorf("hostapi: a network namespace stays on its host: %w", driver.ErrOrder)
+}
+
+func (c networks) Hold(ctx context.Context, n driver.Network, address netip.Addr) error {
+	_, err := call[none](ctx, c.Client, "networks/hold", addressArgs{n, address})
+	return err
+}
+
+func (c networks) Drop(ctx context.Context, vpc ident.VPCID, address netip.Addr) error {
+	_, err := call[none](ctx, c.Client, "networks/drop", dropArgs{vpc, address})
+	return err
+}
+
+func (c networks) Dial(ctx context.Context, vpc ident.VPCID, network, address string) (net.Conn, error) {
+	return c.connect(ctx, "networks/dial", dialArgs{vpc, network, address})
+}
