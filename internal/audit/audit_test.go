@@ -999,3 +999,25 @@ func TestTheRemainsOfALongRecordDoNotStandBehindAShortOne(t *testing.T) {
 		t.Errorf("R15: Verify = %+v, %v", report, err)
 	}
 }
+
+// A record that nobody waits for is the kernel's when Write returns, and no fsync was made for it.
+func TestARecordNobodyWaitsForIsWrittenWhenTheCallIsAnswered(t *testing.T) {
+	h := newHouse(t)
+	s := h.start(Config{SyncEvery: time.Hour})
+	s.write("first") // it makes the file
+	for i := range 100 {
+		id := fmt.Sprintf("read-%d", i)
+		if err := s.w.Write(t.Context(), record(id), false); err != nil {
+			t.Fatal(err)
+		}
+		if ids := h.ids(); ids[len(ids)-1] != id {
+			t.Fatalf("the last record is %s, want %s", ids[len(ids)-1], id)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.verify(false); err != nil {
+		t.Error(err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"carrel/internal/evidence"
 )
@@ -39,17 +41,26 @@ type link struct {
 
 // hashRecord is the hash of the package comment.
 func hashRecord(sequence uint64, previous evidence.Hash, record []byte) evidence.Hash {
-	h := sha256.New()
-	var head [len(domain) + 8 + sha256.Size]byte
-	n := copy(head[:], domain)
-	binary.BigEndian.PutUint64(head[n:], sequence)
-	copy(head[n+8:], previous[:])
-	h.Write(head[:])
-	h.Write(record)
-	var sum evidence.Hash
-	h.Sum(sum[:0])
-	return sum
+	h := hashers.Get().(*hasher)
+	defer hashers.Put(h)
+	n := copy(h.head[:], domain)
+	binary.BigEndian.PutUint64(h.head[n:], sequence)
+	copy(h.head[n+8:], previous[:])
+	h.sha.Reset()
+	h.sha.Write(h.head[:])
+	h.sha.Write(record)
+	h.sha.Sum(h.sum[:0])
+	return h.sum
 }
+
+// hasher is the memory that hashing a record takes.
+type hasher struct {
+	sha  hash.Hash
+	head [len(domain) + 8 + sha256.Size]byte
+	sum  evidence.Hash
+}
+
+var hashers = sync.Pool{New: func() any { return &hasher{sha: sha256.New()} }}
 
 // appendLine appends the line of a record to b and gives its link.
 func appendLine(b []byte, sequence uint64, previous evidence.Hash, record []byte) ([]byte, link) {

@@ -21,7 +21,7 @@ type end struct {
 	holder   segment
 }
 
-// tail is the end of the chain on disk. It is used by one goroutine.
+// tail is the end of the chain on disk. It is used by one goroutine at a time.
 type tail struct {
 	dir  string
 	disk disk
@@ -42,6 +42,9 @@ type tail struct {
 	// signed is the sequence of the last digest.
 	signed uint64
 	buf    []byte
+	// today is the text of the day that began todayNumber days after 1970.
+	today       string
+	todayNumber int64
 }
 
 // load finds the end of the chain. It changes nothing.
@@ -169,8 +172,20 @@ func (t *tail) recover() error {
 
 // full tells whether the next record belongs into a new file. A clock that went back does not begin a new day.
 func (t *tail) full(limit int64, now time.Time) bool {
-	return t.current.path == "" || t.written.size >= limit || now.UTC().Format(dayLayout) > t.current.day
+	return t.current.path == "" || t.written.size >= limit || t.dayOf(now) > t.current.day
 }
+
+// dayOf is the day of now. It is asked for every record, and made once a day.
+func (t *tail) dayOf(now time.Time) string {
+	const day = 24 * 60 * 60
+	if n := now.Unix() / day; t.today == "" || n != t.todayNumber {
+		t.today, t.todayNumber = now.UTC().Format(dayLayout), n
+	}
+	return t.today
+}
+
+// open tells whether the current file can be appended to as it is.
+func (t *tail) open() bool { return t.f != nil && !t.dirty }
 
 // next ends the current file, whose records are synced, and names the next one; append makes it.
 func (t *tail) next(now time.Time) error {
@@ -184,7 +199,7 @@ func (t *tail) next(now time.Time) error {
 			return err
 		}
 	}
-	day := max(now.UTC().Format(dayLayout), t.current.day)
+	day := max(t.dayOf(now), t.current.day)
 	first := t.durable.sequence + 1
 	t.current = segment{path: fmt.Sprintf("%s/%020d.jsonl", day, first), first: first, day: day}
 	t.durable.size, t.written.size = 0, 0
@@ -206,7 +221,7 @@ func (t *tail) append(batch []*entry) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	if t.f == nil || t.dirty {
+	if !t.open() {
 		if err := t.clean(); err != nil {
 			return err
 		}

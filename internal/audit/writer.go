@@ -44,15 +44,24 @@ func (c *Config) defaults() {
 	}
 }
 
-// Writer appends records. Write may be called by many at once; Run does the writing.
+// Writer appends records. Write may be called by many at once; they and Run share the writing.
 type Writer struct {
 	cfg  Config
-	tail tail // used by Open, then by Run alone
 	wake chan struct{}
 	pool sync.Pool
 
+	// end is held by whoever writes the queue: it guards tail, due and spare, and is taken before mu.
+	end  sync.Mutex
+	tail tail
+	// due: Run has set itself a time to sync what is written by then.
+	due bool
+	// spare is the memory of the queue before this one.
+	spare []*entry
+
 	mu    sync.Mutex
 	queue []*entry
+	// awaited counts the durable records in queue.
+	awaited int
 	// queued counts the bytes of all records that are neither durable nor answered: the queue's and those under way.
 	queued int
 	// room is closed when queued has become smaller; nil when nobody waits for that.
@@ -105,8 +114,9 @@ func (w *Writer) Health() error {
 // Write puts a record into the log. rec is not kept.
 //
 // With durable, it returns once the record is on disk (calls that come together share one fsync), or with an error when the record
-// is not in the log and will not be: the caller must then fail closed. Without, it returns once the record is queued; the record
-// is written at once, synced within SyncEvery, kept and tried again while the disk fails, and lost only with the process.
+// is not in the log and will not be: the caller must then fail closed. Without, it returns once the record is written (see writeNow)
+// or queued to be written at once; it is synced within SyncEvery, kept and tried again while the disk fails, and lost only with the
+// process when it was still queued.
 // A full queue makes Write wait. When ctx ends first, a durable record may or may not be written.
 // After Run has ended, the error is fs.ErrClosed.
 func (w *Writer) Write(ctx context.Context, rec *Record, durable bool) error {
@@ -119,13 +129,13 @@ func (w *Writer) Write(ctx context.Context, rec *Record, durable bool) error {
 		w.recycle(e)
 		return fmt.Errorf("audit %s: %w", rec.EventID, err)
 	}
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
 	if !durable {
+		if !w.writeNow() {
+			w.nudge()
+		}
 		return nil
 	}
+	w.nudge()
 	select {
 	case err := <-e.done:
 		w.recycle(e)
@@ -166,7 +176,38 @@ func (w *Writer) enqueue(ctx context.Context, e *entry) error {
 	}
 	w.queue = append(w.queue, e)
 	w.queued += len(e.json)
+	if e.durable {
+		w.awaited++
+	}
 	return nil
+}
+
+// nudge makes Run look at the queue.
+func (w *Writer) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// writeNow writes the queue on the caller's own time and tells whether it did. It does so where all it takes is one write to the file
+// that is open: waking up Run for that costs the machine several times the write, and this way the record is the kernel's before the
+// call is answered. Nobody is made to wait: what somebody else is at, and whatever takes an fsync, is Run's.
+func (w *Writer) writeNow() bool {
+	if !w.end.TryLock() {
+		return false
+	}
+	defer w.end.Unlock()
+	w.mu.Lock()
+	simple := w.health == nil && w.awaited == 0 && w.queued < w.cfg.QueueBytes/2
+	w.mu.Unlock()
+	if !simple || !w.tail.open() || w.tail.full(w.cfg.FileBytes, w.cfg.Clock.Now()) {
+		return false
+	}
+	if owing := w.flush(false); owing && !w.due {
+		w.nudge()
+	}
+	return true
 }
 
 // Run writes what is queued until ctx ends; then it writes what is left, signs a last digest, closes the files and returns nil, or
@@ -178,6 +219,18 @@ func (w *Writer) Run(ctx context.Context) error {
 	var due <-chan time.Time
 	stopDue := func() {}
 	defer func() { stopDue() }()
+	// look flushes, and sees to it that what is written is synced in time.
+	look := func(sync, sign bool) {
+		w.end.Lock()
+		defer w.end.Unlock()
+		if owing := w.flush(sync); owing && due == nil {
+			due, stopDue = w.cfg.Clock.After(w.cfg.SyncEvery)
+		}
+		w.due = due != nil
+		if sign {
+			w.sign(false)
+		}
+	}
 	for {
 		sync, sign := false, false
 		select {
@@ -190,21 +243,16 @@ func (w *Writer) Run(ctx context.Context) error {
 			digest, stopDigest = w.cfg.Clock.After(w.cfg.DigestEvery)
 			sync, sign = true, true
 		}
-		if owing := w.flush(sync); owing && due == nil {
-			due, stopDue = w.cfg.Clock.After(w.cfg.SyncEvery)
-		}
-		if sign {
-			w.sign(false)
-		}
+		look(sync, sign)
 	}
 }
 
-// flush writes the queue. It syncs when somebody waits for that, when told to, or when much has been written without.
+// flush writes the queue; the caller holds end. It syncs when somebody waits for that, when told to, or when much has been written without.
 // owing means that there are records that are not durable yet and must be seen to after a while.
 func (w *Writer) flush(sync bool) (owing bool) {
 	w.mu.Lock()
 	batch := w.queue
-	w.queue = nil
+	w.queue, w.awaited = w.spare[:0], 0
 	w.mu.Unlock()
 
 	err := w.rotate(len(batch))
@@ -223,6 +271,8 @@ func (w *Writer) flush(sync bool) (owing bool) {
 		keep = w.tail.rollback()
 	}
 	w.settle(batch, keep, err)
+	clear(batch)
+	w.spare = batch
 	return len(keep) > 0 || len(w.tail.unsynced) > 0
 }
 
@@ -295,6 +345,8 @@ func (w *Writer) sign(closed bool) {
 }
 
 func (w *Writer) finish() error {
+	w.end.Lock()
+	defer w.end.Unlock()
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
