@@ -86,7 +86,7 @@ func Restore(ctx context.Context, store Store, r io.Reader) (int, error) {
 		if !ok {
 			return 0, fmt.Errorf("%w: this version of carrel has no table %q", ErrBackup, it.Key.Table)
 		}
-		if err := v.put(it); err != nil {
+		if err := put(v, it); err != nil {
 			return 0, fmt.Errorf("%w: %w", ErrBackup, err)
 		}
 	}

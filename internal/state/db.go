@@ -93,7 +93,7 @@ func (db *DB) place(it Item) error {
 	if !ok {
 		return &CorruptError{it.Key, errors.New("this version of carrel has no such table")}
 	}
-	return db.head[i].put(it)
+	return put(db.head[i], it)
 }
 
 // publish makes the heads of the changed tables visible, and wakes who waits for it.

@@ -176,13 +176,13 @@ func TestTransactions(t *testing.T) {
 	}{
 		{"a record without an id is refused", func(tx *state.Tx) { state.Put(tx, state.Workspaces, &state.Workspace{}) }, "without an id"},
 		{"a shared record is not put back", func(tx *state.Tx) {
-			w, _ := state.Get(tx, state.Workspaces, "ws-000000001")
-			state.Put(tx, state.Workspaces, w)
+			b, _ := state.Get(tx, state.Bundles, "wsb-1")
+			state.Put(tx, state.Bundles, b)
 		}, "without a Clone"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			db := statetest.NewDB(t)
-			update(t, db, func(tx *state.Tx) { state.Put(tx, state.Workspaces, workspace(1, "d-1", "wsb-1")) })
+			update(t, db, func(tx *state.Tx) { state.Put(tx, state.Bundles, &state.Bundle{ID: "wsb-1"}) })
 			_, err := db.Update(t.Context(), func(tx *state.Tx) error { c.fn(tx); return nil })
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("Update: %v, want %q", err, c.says)
@@ -360,13 +360,21 @@ func TestCheckSharedNamesARecordChangedInPlace(t *testing.T) {
 	store := memory.New()
 	db, stop := running(t, store)
 	defer stop()
-	update(t, db, func(tx *state.Tx) { state.Put(tx, state.Workspaces, workspace(1, "d-1", "wsb-1")) })
+	update(t, db, func(tx *state.Tx) {
+		state.Put(tx, state.Workspaces, workspace(1, "d-1", "wsb-1"))
+		state.Put(tx, state.Bundles, &state.Bundle{ID: "wsb-1"})
+	})
 	if err := db.CheckShared(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w, _ := state.Get(db.Snapshot(), state.Workspaces, "ws-000000001")
-	w.Spec.UserName = "changed in place"
-	if err := db.CheckShared(t.Context()); err == nil || !strings.Contains(err.Error(), "ws-000000001") {
+	w.Spec.UserName = "changed in a copy"
+	if err := db.CheckShared(t.Context()); err != nil {
+		t.Errorf("a packed record was changed: %v", err)
+	}
+	b, _ := state.Get(db.Snapshot(), state.Bundles, "wsb-1")
+	b.Name = "changed in place"
+	if err := db.CheckShared(t.Context()); err == nil || !strings.Contains(err.Error(), "wsb-1") {
 		t.Errorf("CheckShared: %v", err)
 	}
 }

@@ -1,88 +1,169 @@
 package state
 
 import (
-	"bytes"
+	"reflect"
+	"strconv"
+	"strings"
 	"time"
-
-	"carrel/internal/ident"
 )
 
-// plain reads the JSON that this version writes for the tables with several records a desktop: at a start they are most of what
-// there is to decode. It knows fields in the order they are written and texts without escapes; anything else, damage
-// included, makes it give up, and the value is left to the strict decoder and its errors.
+// plain reads the JSON that this version writes for the tables with a record a desktop: at a start they are most of what there is to
+// decode. It knows a codec's fields in the order they are written and texts without escapes; anything else, damage included, makes it give
+// up, and the value is left to the strict decoder and its errors. What it accepts, it reads as the strict decoder does.
 type plain struct {
-	rest   []byte
+	rest   string
 	failed bool
+}
+
+// plainly reads value into v, which is zero. false: v is to be thrown away.
+func (c *codec) plainly(value string, v reflect.Value) bool {
+	p := plain{rest: value}
+	p.object(c, v)
+	return !p.failed && p.rest == ""
+}
+
+// object takes an object with the fields of c.
+func (p *plain) object(c *codec, v reflect.Value) {
+	p.expect("{")
+	p.members(c, v, true)
+	p.expect("}")
+}
+
+// members takes the fields of c; first tells whether none has come before them in their object, and so does the result.
+func (p *plain) members(c *codec, v reflect.Value, first bool) bool {
+	for i := range c.fields {
+		f := &c.fields[i]
+		if f.inline {
+			first = p.members(f.sub, v.Field(f.at), first)
+			continue
+		}
+		rest, here := p.rest, true
+		if !first {
+			rest, here = strings.CutPrefix(rest, ",")
+		}
+		if here {
+			rest, here = strings.CutPrefix(rest, f.name)
+		}
+		if here {
+			p.rest, first = rest, false
+			p.value(f, v.Field(f.at))
+		} else if !f.optional {
+			p.failed = true
+		}
+		if p.failed {
+			return first
+		}
+	}
+	return first
+}
+
+func (p *plain) value(f *field, v reflect.Value) {
+	switch f.kind {
+	case textField:
+		v.SetString(p.text())
+	case boolField:
+		v.SetBool(p.bool())
+	case intField:
+		v.SetInt(p.int())
+	case timeField:
+		p.time(v.Addr().Interface().(*time.Time))
+	case textsField:
+		p.texts(v)
+	case mapField:
+		v.Set(reflect.ValueOf(p.pairs()))
+	case structField:
+		p.object(f.sub, v)
+	}
 }
 
 // expect takes literal text.
 func (p *plain) expect(text string) {
-	if p.failed || len(p.rest) < len(text) || string(p.rest[:len(text)]) != text {
+	rest, ok := strings.CutPrefix(p.rest, text)
+	if !ok {
 		p.failed = true
 		return
 	}
-	p.rest = p.rest[len(text):]
+	p.rest = rest
 }
 
-// text takes a JSON string of printable ASCII without escapes, after its opening quote, with the closing one.
-func (p *plain) text() []byte {
-	end := bytes.IndexByte(p.rest, '"')
-	if p.failed || end < 0 {
-		p.failed = true
-		return nil
-	}
-	text := p.rest[:end]
-	for _, c := range text {
-		if c < 0x20 || c > 0x7e || c == '\\' {
+// sees takes literal text if it comes next.
+func (p *plain) sees(text string) bool {
+	rest, ok := strings.CutPrefix(p.rest, text)
+	p.rest = rest
+	return ok
+}
+
+// text takes a JSON string of printable ASCII without escapes.
+func (p *plain) text() string {
+	p.expect(`"`)
+	for i := 0; i < len(p.rest) && !p.failed; i++ {
+		switch c := p.rest[i]; {
+		case c == '"':
+			text := p.rest[:i]
+			p.rest = p.rest[i+1:]
+			return text
+		case c < 0x20 || c > 0x7e || c == '\\':
 			p.failed = true
-			return nil
 		}
 	}
-	p.rest = p.rest[end+1:]
-	return text
+	p.failed = true
+	return ""
 }
 
-// time takes a JSON string that is a time, after its opening quote.
+func (p *plain) bool() bool {
+	if p.sees("true") {
+		return true
+	}
+	p.expect("false")
+	return false
+}
+
+// int takes a whole number as strconv writes it, of which every int has the room.
+func (p *plain) int() int64 {
+	end := 0
+	for end < len(p.rest) && (p.rest[end] == '-' || p.rest[end] >= '0' && p.rest[end] <= '9') {
+		end++
+	}
+	text := p.rest[:end]
+	n, err := strconv.Atoi(text)
+	if err != nil || strconv.Itoa(n) != text {
+		p.failed = true
+	}
+	p.rest = p.rest[end:]
+	return int64(n)
+}
+
+// time takes a JSON string that is a time.
 func (p *plain) time(t *time.Time) {
-	if text := p.text(); !p.failed && t.UnmarshalText(text) != nil {
+	if text := p.text(); !p.failed && t.UnmarshalText([]byte(text)) != nil {
 		p.failed = true
 	}
 }
 
-// optional takes a field that is left out when empty.
-func (p *plain) optional(name string) string {
-	if p.failed || !bytes.HasPrefix(p.rest, []byte(name)) {
-		return ""
+// texts takes an array of strings.
+func (p *plain) texts(v reflect.Value) {
+	p.expect("[")
+	list := reflect.MakeSlice(v.Type(), 0, 1)
+	for first := true; !p.failed && !p.sees("]"); first = false {
+		if !first {
+			p.expect(",")
+		}
+		list = reflect.Append(list, reflect.ValueOf(p.text()).Convert(v.Type().Elem()))
 	}
-	p.expect(name)
-	return string(p.text())
+	v.Set(list)
 }
 
-// ended says whether everything was understood and nothing is left.
-func (p *plain) ended() bool { return !p.failed && len(p.rest) == 0 }
-
-func plainClaim(c *Claim, it Item) bool {
-	p := plain{rest: it.Value}
-	p.expect(`{"Created":"`)
-	p.time(&c.Created)
-	p.expect(`,"Owner":"`)
-	c.Owner = string(p.text())
-	p.expect(`}`)
-	return p.ended()
-}
-
-func plainInterface(i *Interface, it Item) bool {
-	p := plain{rest: it.Value}
-	p.expect(`{"Created":"`)
-	p.time(&i.Created)
-	p.expect(`,"ID":"`)
-	i.ID = ident.InterfaceID(p.text())
-	p.expect(`,"SubnetID":"`)
-	i.SubnetID = ident.SubnetID(p.text())
-	p.expect(`,"Address":"`)
-	i.Address = string(p.text())
-	i.WorkspaceID = ident.WorkspaceID(p.optional(`,"WorkspaceID":"`))
-	i.DirectoryID = ident.DirectoryID(p.optional(`,"DirectoryID":"`))
-	p.expect(`}`)
-	return p.ended()
+// pairs takes an object of strings.
+func (p *plain) pairs() map[string]string {
+	p.expect("{")
+	m := map[string]string{}
+	for first := true; !p.failed && !p.sees("}"); first = false {
+		if !first {
+			p.expect(",")
+		}
+		key := p.text()
+		p.expect(":")
+		m[key] = p.text()
+	}
+	return m
 }

@@ -16,7 +16,7 @@ type Meta struct {
 
 // Backoff is a reconciler's account of a plan that does not get on; it lives in Status so that it survives restarts.
 type Backoff struct {
-	Step     string    `json:",omitempty"`
+	Step     string    `json:",omitempty" state:"common"`
 	Attempts int       `json:",omitempty"`
 	Next     time.Time `json:",omitzero"`
 	Error    string    `json:",omitempty"`
@@ -33,35 +33,38 @@ const (
 )
 
 // Workspace is a WorkSpace's record.
+//
+// Here and in Interface the tag state:"common" marks texts of which there are few for all records together, ever; never one that clients
+// choose: memory keeps them for good (words). state:"id" marks what the id says.
 type Workspace struct {
 	Meta
-	ID     ident.WorkspaceID
+	ID     ident.WorkspaceID `state:"id"`
 	Spec   WorkspaceSpec
 	Status WorkspaceStatus
 }
 
 // WorkspaceSpec is what should be.
 type WorkspaceSpec struct {
-	DirectoryID ident.DirectoryID
+	DirectoryID ident.DirectoryID `state:"common"`
 	// UserName as the directory spells it.
 	UserName string
 	// UserSID is the directory's unchanging id of the user: a user deleted and made again owns nothing.
-	UserSID             string `json:",omitempty"`
-	BundleID            ident.BundleID
-	Name                string `json:",omitempty"`
-	VolumeEncryptionKey string `json:",omitempty"`
-	EncryptUser         bool   `json:",omitempty"`
-	EncryptRoot         bool   `json:",omitempty"`
+	UserSID             string         `json:",omitempty"`
+	BundleID            ident.BundleID `state:"common"`
+	Name                string         `json:",omitempty"`
+	VolumeEncryptionKey string         `json:",omitempty"`
+	EncryptUser         bool           `json:",omitempty"`
+	EncryptRoot         bool           `json:",omitempty"`
 	// RunningMode is AUTO_STOP, ALWAYS_ON or MANUAL; AutoStopMinutes only with AUTO_STOP.
-	RunningMode     string
-	AutoStopMinutes int `json:",omitempty"`
+	RunningMode     string `state:"common"`
+	AutoStopMinutes int    `json:",omitempty"`
 	RootGiB         int
 	UserGiB         int
 	// Compute is the ComputeTypeName ("STANDARD").
-	Compute         string
-	Protocols       []string `json:",omitempty"`
-	OperatingSystem string   `json:",omitempty"`
-	Power           Power
+	Compute         string   `state:"common"`
+	Protocols       []string `json:",omitempty" state:"common"`
+	OperatingSystem string   `json:",omitempty" state:"common"`
+	Power           Power    `state:"common"`
 	// Reboots counts the reboots asked for; Status.Reboots those done.
 	Reboots int `json:",omitempty"`
 }
@@ -69,15 +72,15 @@ type WorkspaceSpec struct {
 // WorkspaceStatus is what is.
 type WorkspaceStatus struct {
 	// State is the API's WorkspaceState ("PENDING").
-	State string
+	State string `state:"common"`
 	// Since is when State was entered.
 	Since        time.Time
 	IPAddress    string              `json:",omitempty"`
-	SubnetID     ident.SubnetID      `json:",omitempty"`
+	SubnetID     ident.SubnetID      `json:",omitempty" state:"common"`
 	Interface    ident.InterfaceID   `json:",omitempty"`
 	ComputerName string              `json:",omitempty"`
-	Host         string              `json:",omitempty"`
-	ErrorCode    string              `json:",omitempty"`
+	Host         string              `json:",omitempty" state:"common"`
+	ErrorCode    string              `json:",omitempty" state:"common"`
 	ErrorMessage string              `json:",omitempty"`
 	Reboots      int                 `json:",omitempty"`
 	Certificate  ident.CertificateID `json:",omitempty"`
@@ -85,7 +88,7 @@ type WorkspaceStatus struct {
 	Booted  time.Time `json:",omitzero"`
 	Backoff Backoff   `json:",omitzero"`
 	// Connection is the last known ConnectionState ("CONNECTED", "DISCONNECTED"), empty: never reported.
-	Connection   string    `json:",omitempty"`
+	Connection   string    `json:",omitempty" state:"common"`
 	CheckedAt    time.Time `json:",omitzero"`
 	LastUserSeen time.Time `json:",omitzero"`
 }
@@ -112,6 +115,8 @@ type DirectorySpec struct {
 	Edition     string `json:",omitempty"`
 	VPCID       ident.VPCID
 	SubnetIDs   []ident.SubnetID
+	// AdminPassword is the domain administrator's first password, kept from the request until the domain has been made with it.
+	AdminPassword Secret `json:",omitempty"`
 }
 
 // DirectoryStatus is what is.
@@ -256,11 +261,11 @@ type Installation struct {
 type Interface struct {
 	Meta
 	ID          ident.InterfaceID
-	SubnetID    ident.SubnetID
+	SubnetID    ident.SubnetID `state:"common"`
 	Address     string
 	WorkspaceID ident.WorkspaceID `json:",omitempty"`
 	// DirectoryID is set instead when a directory's controller has the address.
-	DirectoryID ident.DirectoryID `json:",omitempty"`
+	DirectoryID ident.DirectoryID `json:",omitempty" state:"common"`
 }
 
 // Claim holds a name that must be unique: two transactions that claim the same conflict.

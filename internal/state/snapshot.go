@@ -6,7 +6,7 @@ import (
 )
 
 // Snapshot is all tables as of one revision. It never changes, and holding one costs only the memory of what has been
-// replaced since. Its records are shared: nobody changes them (see Clone).
+// replaced since. Its records may be shared: nobody changes them (see Clone).
 type Snapshot struct {
 	rev     Revision
 	ordinal map[Table]int
@@ -31,12 +31,12 @@ func (s *Snapshot) observed(Key, Revision)  {}
 
 // viewOf finds the table of a definition. A table that no definition in definitions() stands for is a programming
 // error, found by the first test that uses it.
-func viewOf[T any](s *Snapshot, d *Definition[T]) *view[T] {
+func viewOf[T any](s *Snapshot, d *Definition[T]) records[T] {
 	i, ok := s.ordinal[d.Table]
 	if !ok {
 		panic(fmt.Sprintf("state: table %q is not in definitions()", d.Table))
 	}
-	return s.views[i].(*view[T])
+	return s.views[i].(records[T])
 }
 
 // Get reads one record. In a *Tx it sees what the Tx itself has put or deleted, and the commit will check that the record
@@ -79,40 +79,28 @@ func Has[T any](r Reader, d *Definition[T], id string) bool {
 //
 // In a *Tx the page is as of the Tx's snapshot: without the Tx's own writes, and without a check (see Tx.Guard).
 func Page[T any](r Reader, d *Definition[T], after string, limit int) (recs []*T, next string) {
-	if limit < 1 {
-		return nil, ""
-	}
-	viewOf(r.snapshot(), d).rows.AscendGreaterOrEqual(row[T]{id: after}, func(x row[T]) bool {
-		if x.id == after {
-			return true
-		}
-		if len(recs) == limit {
-			next = d.ID(recs[limit-1])
-			return false
-		}
-		recs = append(recs, x.rec)
-		return true
-	})
-	return recs, next
+	return cut(d, after, limit, func(fn func(*T) bool) { viewOf(r.snapshot(), d).ascend(after, fn) })
 }
 
 // PageBy is Page over the records that stand under key in an index, in the order of their ids.
 func PageBy[T any](r Reader, d *Definition[T], ix Index[T], key, after string, limit int) (recs []*T, next string) {
+	return cut(d, after, limit, func(fn func(*T) bool) { viewOf(r.snapshot(), d).ascendBy(ix, key, after, fn) })
+}
+
+// cut takes a page from a visit that begins at the id after.
+func cut[T any](d *Definition[T], after string, limit int, visit func(func(*T) bool)) (recs []*T, next string) {
 	if limit < 1 {
 		return nil, ""
 	}
-	viewOf(r.snapshot(), d).index(ix).AscendGreaterOrEqual(posting[T]{key: key, id: after}, func(x posting[T]) bool {
-		if x.key != key {
-			return false
-		}
-		if x.id == after {
+	visit(func(rec *T) bool {
+		if after != "" && d.ID(rec) == after {
 			return true
 		}
 		if len(recs) == limit {
 			next = d.ID(recs[limit-1])
 			return false
 		}
-		recs = append(recs, x.rec)
+		recs = append(recs, rec)
 		return true
 	})
 	return recs, next
@@ -121,19 +109,13 @@ func PageBy[T any](r Reader, d *Definition[T], ix Index[T], key, after string, l
 // All visits all records in the order of their ids. In a *Tx as Page.
 func All[T any](r Reader, d *Definition[T]) iter.Seq[*T] {
 	v := viewOf(r.snapshot(), d)
-	return func(yield func(*T) bool) {
-		v.rows.Ascend(func(x row[T]) bool { return yield(x.rec) })
-	}
+	return func(yield func(*T) bool) { v.ascend("", yield) }
 }
 
 // AllBy visits the records that stand under key in an index, in the order of their ids. In a *Tx as Page.
 func AllBy[T any](r Reader, d *Definition[T], ix Index[T], key string) iter.Seq[*T] {
-	tree := viewOf(r.snapshot(), d).index(ix)
-	return func(yield func(*T) bool) {
-		tree.AscendGreaterOrEqual(posting[T]{key: key}, func(x posting[T]) bool {
-			return x.key == key && yield(x.rec)
-		})
-	}
+	v := viewOf(r.snapshot(), d)
+	return func(yield func(*T) bool) { v.ascendBy(ix, key, "", yield) }
 }
 
 // Count is the number of records of a table; it costs the same at any size.
@@ -141,9 +123,5 @@ func Count[T any](r Reader, d *Definition[T]) int { return viewOf(r.snapshot(), 
 
 // CountBy is the number of records that stand under key in an index; it visits each of them.
 func CountBy[T any](r Reader, d *Definition[T], ix Index[T], key string) int {
-	n := 0
-	for range AllBy(r, d, ix, key) {
-		n++
-	}
-	return n
+	return viewOf(r.snapshot(), d).countBy(ix, key)
 }

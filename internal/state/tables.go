@@ -1,8 +1,8 @@
 package state
 
 import (
+	"reflect"
 	"strings"
-	"unique"
 
 	"carrel/internal/ident"
 )
@@ -24,7 +24,8 @@ const (
 	ClaimTable         Table = "claim"
 )
 
-// Index orders records of a table by a text: Of gives the text(s) under which a record is found, nil for none.
+// Index orders records of a table by a text: Of gives the text(s) under which a record is found, nil for none. Without Of, which only
+// packed tables know, a record is found under what its id has before a slash.
 type Index[T any] struct {
 	Name string
 	Of   func(*T) []string
@@ -36,13 +37,11 @@ type Definition[T any] struct {
 	ID      func(*T) string
 	Meta    func(*T) *Meta
 	Indexes []Index[T]
-	// setID gives a record the id it is stored under, for records whose value does not contain it.
-	setID func(*T, string)
-	// compact replaces texts that many records have in common by one copy of them (see common).
-	compact func(*T)
-	// plain, where set, reads a value that has exactly the form this version writes, without a general JSON decoder. false:
-	// it is another form, and rec is to be thrown away.
-	plain func(rec *T, it Item) bool
+	// setID gives a record what its id says, for records whose value (nameless) or packed form does not contain it.
+	setID    func(*T, string)
+	nameless bool
+	// packed, where set, is how records are kept in memory: see packedView. It is for the tables with a record a desktop.
+	packed *codec
 }
 
 // definition is a Definition without its record type.
@@ -51,8 +50,13 @@ type definition interface {
 	view() anyView
 }
 
-func (d *Definition[T]) table() Table  { return d.Table }
-func (d *Definition[T]) view() anyView { return newView(d) }
+func (d *Definition[T]) table() Table { return d.Table }
+func (d *Definition[T]) view() anyView {
+	if d.packed != nil {
+		return newPackedView(d)
+	}
+	return newView(d)
+}
 
 // definitions lists every table there is. A table that is not listed cannot be used, and a store that contains one is
 // taken for somebody else's or for a newer version's: Open refuses it.
@@ -60,26 +64,6 @@ func definitions() []definition {
 	return []definition{
 		Installations, Workspaces, Directories, Bundles, Images, IPGroups, Users, AccessKeys,
 		VPCs, Subnets, SecurityGroups, Interfaces, claims,
-	}
-}
-
-// common makes texts share their bytes with every equal text in the process, as long as one is in use.
-func common[S ~string](texts ...*S) {
-	for _, t := range texts {
-		*t = unique.Make(*t).Value()
-	}
-}
-
-func compactWorkspace(w *Workspace) {
-	s, st := &w.Spec, &w.Status
-	common(&s.DirectoryID)
-	common(&s.BundleID)
-	common(&s.Power)
-	common(&st.SubnetID)
-	common(&s.VolumeEncryptionKey, &s.RunningMode, &s.Compute, &s.OperatingSystem,
-		&st.State, &st.Host, &st.ErrorCode, &st.ErrorMessage, &st.Connection, &st.Backoff.Step)
-	for i := range s.Protocols {
-		common(&s.Protocols[i])
 	}
 }
 
@@ -92,7 +76,8 @@ var (
 	WorkspacesByUser      = Index[Workspace]{"user", func(w *Workspace) []string { return []string{UserKey(w.Spec.DirectoryID, w.Spec.UserName)} }}
 	WorkspacesByBundle    = Index[Workspace]{"bundle", func(w *Workspace) []string { return []string{string(w.Spec.BundleID)} }}
 	Workspaces            = &Definition[Workspace]{Table: WorkspaceTable, ID: func(r *Workspace) string { return string(r.ID) }, Meta: func(r *Workspace) *Meta { return &r.Meta },
-		Indexes: []Index[Workspace]{WorkspacesByDirectory, WorkspacesByUser, WorkspacesByBundle}, compact: compactWorkspace}
+		Indexes: []Index[Workspace]{WorkspacesByDirectory, WorkspacesByUser, WorkspacesByBundle},
+		packed:  newCodec(reflect.TypeFor[Workspace]()), setID: func(w *Workspace, id string) { w.ID = ident.WorkspaceID(id) }}
 
 	Directories = &Definition[Directory]{Table: DirectoryTable, ID: func(r *Directory) string { return string(r.ID) }, Meta: func(r *Directory) *Meta { return &r.Meta }}
 	Bundles     = &Definition[Bundle]{Table: BundleTable, ID: func(r *Bundle) string { return string(r.ID) }, Meta: func(r *Bundle) *Meta { return &r.Meta }}
@@ -116,13 +101,14 @@ var (
 	Subnets        = &Definition[Subnet]{Table: SubnetTable, ID: func(r *Subnet) string { return string(r.ID) }, Meta: func(r *Subnet) *Meta { return &r.Meta }}
 	SecurityGroups = &Definition[SecurityGroup]{Table: SecurityGroupTable, ID: func(r *SecurityGroup) string { return string(r.ID) }, Meta: func(r *SecurityGroup) *Meta { return &r.Meta }}
 
-	// InterfacesBySubnet finds the addresses taken in a subnet.
-	InterfacesBySubnet = Index[Interface]{"subnet", func(i *Interface) []string { return []string{string(i.SubnetID)} }}
-	Interfaces         = &Definition[Interface]{Table: InterfaceTable, ID: func(r *Interface) string { return InterfaceKey(r.SubnetID, r.Address) }, Meta: func(r *Interface) *Meta { return &r.Meta }, Indexes: []Index[Interface]{InterfacesBySubnet}, compact: func(i *Interface) { common(&i.SubnetID) }, plain: plainInterface}
+	// InterfacesBySubnet finds the addresses taken in a subnet, by the beginning of their ids.
+	InterfacesBySubnet = Index[Interface]{Name: "subnet"}
+	Interfaces         = &Definition[Interface]{Table: InterfaceTable, ID: func(r *Interface) string { return InterfaceKey(r.SubnetID, r.Address) }, Meta: func(r *Interface) *Meta { return &r.Meta },
+		Indexes: []Index[Interface]{InterfacesBySubnet}, packed: newCodec(reflect.TypeFor[Interface]())}
 
 	// claims are reached through Tx.Claim, Tx.Release and Owner.
 	claims = &Definition[Claim]{Table: ClaimTable, ID: func(c *Claim) string { return c.Name }, Meta: func(c *Claim) *Meta { return &c.Meta },
-		setID: func(c *Claim, name string) { c.Name = name }, plain: plainClaim}
+		setID: func(c *Claim, name string) { c.Name = name }, nameless: true}
 )
 
 // UserKey is the text under which a directory's user is indexed and claimed: user names compare without regard to case.

@@ -71,7 +71,7 @@ func Put[T any](tx *Tx, d *Definition[T], rec *T) {
 		return
 	}
 	v := viewOf(tx.snap, d)
-	if shared, ok := v.get(id); ok && shared == rec {
+	if v.owns(rec) {
 		tx.fail(fmt.Errorf("state: %s %q is put back without a Clone", d.Table, id))
 		return
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -39,7 +40,9 @@ func lessPosting[T any](a, b posting[T]) bool {
 type anyView interface {
 	// clone is a second view that later changes to either do not reach; it costs the same at any size.
 	clone() anyView
-	put(Item) error
+	// prepare decodes an item for insert; it may be called by several goroutines, and changes nothing that is seen.
+	prepare(Item) (prepared, error)
+	insert(prepared)
 	remove(id string)
 	size() int
 	// revision of a record, 0 if there is none.
@@ -50,6 +53,22 @@ type anyView interface {
 	encoding(id string) ([]byte, error)
 	// adopt takes a record over from a view of the same table.
 	adopt(from anyView, id string)
+}
+
+// prepared is a decoded record as its view takes it.
+type prepared any
+
+// records is a view with its record type.
+type records[T any] interface {
+	anyView
+	get(id string) (*T, bool)
+	// owns tells whether rec itself is in the view.
+	owns(rec *T) bool
+	// ascend visits the records from an id on, in the order of their ids, until fn says no.
+	ascend(from string, fn func(*T) bool)
+	// ascendBy does so among those that stand under key in an index.
+	ascendBy(ix Index[T], key, from string, fn func(*T) bool)
+	countBy(ix Index[T], key string) int
 }
 
 // view is a table in memory: its records ordered by id, and once more by each index.
@@ -75,16 +94,10 @@ func (v *view[T]) clone() anyView {
 	return c
 }
 
-func (v *view[T]) put(it Item) error {
-	rec, err := v.def.decode(it)
-	if err != nil {
-		return err
-	}
-	v.insert(rec)
-	return nil
-}
+func (v *view[T]) prepare(it Item) (prepared, error) { return v.def.decode(it) }
 
-func (v *view[T]) insert(rec *T) {
+func (v *view[T]) insert(p prepared) {
+	rec := p.(*T)
 	id := v.def.ID(rec)
 	old, replaced := v.rows.ReplaceOrInsert(row[T]{id, rec})
 	for i, ix := range v.def.Indexes {
@@ -149,14 +162,43 @@ func (v *view[T]) adopt(from anyView, id string) {
 	}
 }
 
-// index finds the tree of an index of the definition.
-func (v *view[T]) index(ix Index[T]) *btree.BTreeG[posting[T]] {
-	for i := range v.def.Indexes {
-		if v.def.Indexes[i].Name == ix.Name {
-			return v.indexes[i]
+func (v *view[T]) owns(rec *T) bool {
+	have, ok := v.get(v.def.ID(rec))
+	return ok && have == rec
+}
+
+func (v *view[T]) ascend(from string, fn func(*T) bool) {
+	v.rows.AscendGreaterOrEqual(row[T]{id: from}, func(x row[T]) bool { return fn(x.rec) })
+}
+
+func (v *view[T]) ascendBy(ix Index[T], key, from string, fn func(*T) bool) {
+	v.indexes[position(v.def, ix)].AscendGreaterOrEqual(posting[T]{key: key, id: from}, func(x posting[T]) bool {
+		return x.key == key && fn(x.rec)
+	})
+}
+
+func (v *view[T]) countBy(ix Index[T], key string) (n int) {
+	v.ascendBy(ix, key, "", func(*T) bool { n++; return true })
+	return n
+}
+
+// position finds an index among those of its definition.
+func position[T any](d *Definition[T], ix Index[T]) int {
+	for i := range d.Indexes {
+		if d.Indexes[i].Name == ix.Name {
+			return i
 		}
 	}
-	panic(fmt.Sprintf("state: table %s has no index %q", v.def.Table, ix.Name))
+	panic(fmt.Sprintf("state: table %s has no index %q", d.Table, ix.Name))
+}
+
+// put decodes an item into a view.
+func put(v anyView, it Item) error {
+	p, err := v.prepare(it)
+	if err == nil {
+		v.insert(p)
+	}
+	return err
 }
 
 // CorruptError says which stored value cannot be understood. The value is left as it is.
@@ -176,20 +218,17 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 // as much a reason to stop as a value cut off in the middle.
 func (d *Definition[T]) decode(it Item) (*T, error) {
 	rec := new(T)
-	if d.plain == nil || !d.plain(rec, it) {
+	if d.packed == nil || !d.packed.plainly(string(it.Value), reflect.ValueOf(rec).Elem()) {
 		*rec = *new(T)
 		if err := strictly(it.Value, rec); err != nil {
 			return nil, &CorruptError{it.Key, err}
 		}
 	}
-	if d.setID != nil {
+	if d.nameless {
 		d.setID(rec, it.Key.ID)
 	}
 	if id := d.ID(rec); id != it.Key.ID {
 		return nil, &CorruptError{it.Key, fmt.Errorf("it says that its id is %q", id)}
-	}
-	if d.compact != nil {
-		d.compact(rec)
 	}
 	d.Meta(rec).Revision = it.Revision
 	return rec, nil

@@ -1,0 +1,245 @@
+package state
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/maphash"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/google/btree"
+)
+
+// packedView is a table whose records are kept packed: each is one string without a pointer in it, a fraction of the struct and nothing for
+// the garbage collector to follow, and every read makes a fresh struct of it. It is for the tables with a record a desktop.
+type packedView[T any] struct {
+	def     *Definition[T]
+	words   *words
+	rows    *btree.BTreeG[packedRow]
+	indexes []*btree.BTreeG[packedPosting]
+}
+
+// packedRow is a record: the length of its id, the id, the revision in 8 bytes, and the packed fields.
+type packedRow string
+
+// packedPosting is a record under the hash of one of its index keys. Records are few under one key or many under few keys; either way
+// the keys themselves would take more than all the rest, and who finds a record looks into it for the key.
+type packedPosting struct {
+	hash uint64
+	row  packedRow
+}
+
+// keySeed makes the hashes of this process: users name what is hashed, and cannot make them collide.
+var keySeed = maphash.MakeSeed()
+
+func hashOf(key string) uint64 { return maphash.String(keySeed, key) }
+
+// rowOf is what a record's row begins with, and so what it is found by.
+func rowOf(id string) packedRow {
+	b := make([]byte, 0, 64)
+	return packedRow(append(binary.AppendUvarint(b, uint64(len(id))), id...))
+}
+
+func (r packedRow) split() (id, rest string) {
+	p := packed{rest: string(r)}
+	id = p.text()
+	return id, p.rest
+}
+
+func (r packedRow) id() string {
+	id, _ := r.split()
+	return id
+}
+
+func (r packedRow) revision() Revision {
+	_, rest := r.split()
+	return Revision(binary.LittleEndian.Uint64([]byte(rest[:8])))
+}
+
+func lessPackedRow(a, b packedRow) bool { return a.id() < b.id() }
+
+func lessPackedPosting(a, b packedPosting) bool {
+	if a.hash != b.hash {
+		return a.hash < b.hash
+	}
+	return a.row.id() < b.row.id()
+}
+
+func newPackedView[T any](d *Definition[T]) *packedView[T] {
+	v := &packedView[T]{def: d, words: newWords(), rows: btree.NewG(degree, lessPackedRow)}
+	for range d.Indexes {
+		v.indexes = append(v.indexes, btree.NewG(degree, lessPackedPosting))
+	}
+	return v
+}
+
+func (v *packedView[T]) clone() anyView {
+	c := &packedView[T]{def: v.def, words: v.words, rows: v.rows.Clone()}
+	for _, ix := range v.indexes {
+		c.indexes = append(c.indexes, ix.Clone())
+	}
+	return c
+}
+
+// packedRecord is a record on its way into the view.
+type packedRecord struct {
+	row packedRow
+	// hashes of each index's keys.
+	hashes [][]uint64
+}
+
+func (v *packedView[T]) prepare(it Item) (prepared, error) {
+	rec, err := v.def.decode(it)
+	if err != nil {
+		return nil, err
+	}
+	return v.pack(rec), nil
+}
+
+func (v *packedView[T]) pack(rec *T) packedRecord {
+	b := make([]byte, 0, 512)
+	id := v.def.ID(rec)
+	b = append(binary.AppendUvarint(b, uint64(len(id))), id...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(v.def.Meta(rec).Revision))
+	b = v.def.packed.pack(b, reflect.ValueOf(rec).Elem(), v.words)
+	return packedRecord{packedRow(b), v.hashes(rec)}
+}
+
+func (v *packedView[T]) hashes(rec *T) [][]uint64 {
+	all := make([][]uint64, len(v.def.Indexes))
+	for i, ix := range v.def.Indexes {
+		if ix.Of == nil {
+			continue
+		}
+		for _, key := range ix.Of(rec) {
+			all[i] = append(all[i], hashOf(key))
+		}
+	}
+	return all
+}
+
+func (v *packedView[T]) unpack(row packedRow) *T {
+	rec := new(T)
+	id, rest := row.split()
+	if v.def.setID != nil {
+		v.def.setID(rec, id)
+	}
+	v.def.Meta(rec).Revision = Revision(binary.LittleEndian.Uint64([]byte(rest[:8])))
+	p := packed{rest: rest[8:], words: *v.words.list.Load()}
+	v.def.packed.unpack(&p, reflect.ValueOf(rec).Elem())
+	return rec
+}
+
+func (v *packedView[T]) insert(p prepared) {
+	n := p.(packedRecord)
+	old, replaced := v.rows.ReplaceOrInsert(n.row)
+	var was [][]uint64
+	if replaced {
+		was = v.hashes(v.unpack(old))
+	}
+	for i, tree := range v.indexes {
+		if replaced {
+			for _, h := range was[i] {
+				if !slices.Contains(n.hashes[i], h) {
+					tree.Delete(packedPosting{h, old})
+				}
+			}
+		}
+		for _, h := range n.hashes[i] {
+			tree.ReplaceOrInsert(packedPosting{h, n.row})
+		}
+	}
+}
+
+func (v *packedView[T]) remove(id string) {
+	old, ok := v.rows.Delete(rowOf(id))
+	if !ok {
+		return
+	}
+	for i, hashes := range v.hashes(v.unpack(old)) {
+		for _, h := range hashes {
+			v.indexes[i].Delete(packedPosting{h, old})
+		}
+	}
+}
+
+func (v *packedView[T]) size() int { return v.rows.Len() }
+
+func (v *packedView[T]) get(id string) (*T, bool) {
+	row, ok := v.rows.Get(rowOf(id))
+	if !ok {
+		return nil, false
+	}
+	return v.unpack(row), true
+}
+
+func (v *packedView[T]) owns(*T) bool { return false }
+
+func (v *packedView[T]) revision(id string) Revision {
+	if row, ok := v.rows.Get(rowOf(id)); ok {
+		return row.revision()
+	}
+	return 0
+}
+
+func (v *packedView[T]) each(fn func(string, Revision)) {
+	v.rows.Ascend(func(row packedRow) bool {
+		fn(row.id(), row.revision())
+		return true
+	})
+}
+
+func (v *packedView[T]) encoding(id string) ([]byte, error) {
+	rec, ok := v.get(id)
+	if !ok {
+		return nil, fmt.Errorf("state: no %s %q in memory", v.def.Table, id)
+	}
+	return json.Marshal(rec)
+}
+
+func (v *packedView[T]) adopt(from anyView, id string) {
+	if rec, ok := from.(*packedView[T]).get(id); ok {
+		v.insert(v.pack(rec))
+	}
+}
+
+func (v *packedView[T]) ascend(from string, fn func(*T) bool) {
+	v.rows.AscendGreaterOrEqual(rowOf(from), func(row packedRow) bool { return fn(v.unpack(row)) })
+}
+
+func (v *packedView[T]) ascendBy(ix Index[T], key, from string, fn func(*T) bool) {
+	i := position(v.def, ix)
+	if ix.Of == nil {
+		prefix := key + "/"
+		v.rows.AscendGreaterOrEqual(rowOf(max(prefix, from)), func(row packedRow) bool {
+			return strings.HasPrefix(row.id(), prefix) && fn(v.unpack(row))
+		})
+		return
+	}
+	h := hashOf(key)
+	v.indexes[i].AscendGreaterOrEqual(packedPosting{h, rowOf(from)}, func(x packedPosting) bool {
+		if x.hash != h {
+			return false
+		}
+		rec := v.unpack(x.row)
+		return !slices.Contains(ix.Of(rec), key) || fn(rec)
+	})
+}
+
+func (v *packedView[T]) countBy(ix Index[T], key string) (n int) {
+	if ix.Of != nil {
+		v.ascendBy(ix, key, "", func(*T) bool { n++; return true })
+		return n
+	}
+	prefix := key + "/"
+	v.rows.AscendGreaterOrEqual(rowOf(prefix), func(row packedRow) bool {
+		if !strings.HasPrefix(row.id(), prefix) {
+			return false
+		}
+		n++
+		return true
+	})
+	return n
+}
