@@ -33,8 +33,8 @@ var chain = []step{
 // ServeHTTP takes one request through the chain, records it and answers it.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{req: r, started: d.Clock.Now(), id: ident.UUID(d.Rand), peer: peerOf(r)}
-	ctx, cancel := context.WithTimeout(r.Context(), d.Deadline)
-	defer cancel()
+	ctx := newPatience(r.Context(), d.Deadline)
+	defer ctx.end()
 	for _, s := range chain {
 		if x.err = d.run(ctx, s, x); x.err != nil {
 			break

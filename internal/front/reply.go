@@ -42,7 +42,7 @@ func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
 		h.Set("Connection", "close")
 	}
 	// A length spares the client chunks, and the answer goes out in one piece.
-	h.Set("Content-Length", strconv.Itoa(len(out.Body)))
+	h["Content-Length"] = []string{strconv.Itoa(len(out.Body))}
 	w.WriteHeader(out.Status)
 	writeWhole(w, x.req, out.Body)
 	if x.req.ProtoMajor == 1 {

@@ -77,6 +77,7 @@ func named(r state.Reader, in *api.DescribeWorkspacesInput, c cut) ([]*state.Wor
 // row holds what an answer needs beside the record it points into, so that a page is two allocations.
 type row struct {
 	properties          api.WorkspaceProperties
+	protocols           [2]api.Protocol // as many as there are
 	root, user, timeout int32
 	yes                 bool
 }
@@ -130,9 +131,9 @@ func (r *row) fill(spec *state.WorkspaceSpec) {
 		p.OperatingSystemName = (*api.OperatingSystemName)(&spec.OperatingSystem)
 	}
 	if len(spec.Protocols) > 0 {
-		p.Protocols = make([]api.Protocol, len(spec.Protocols))
-		for i, name := range spec.Protocols {
-			p.Protocols[i] = api.Protocol(name)
+		p.Protocols = r.protocols[:0:len(r.protocols)]
+		for _, name := range spec.Protocols {
+			p.Protocols = append(p.Protocols, api.Protocol(name))
 		}
 	}
 }

@@ -46,7 +46,7 @@ type query []string
 
 // bytes writes the query and the account so that no two differ only in where one part ends.
 func (p pager) bytes(q query) []byte {
-	b := strconv.AppendQuote(nil, p.account)
+	b := strconv.AppendQuote(make([]byte, 0, 128), p.account)
 	for _, part := range q {
 		b = strconv.AppendQuote(b, part)
 	}
