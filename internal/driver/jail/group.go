@@ -1,0 +1,183 @@
+package jail
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// groups are the control groups of one program, and which limit each holds ("cgroup v2", "cgroup v1" or "").
+type groups struct {
+	dirs                   []string
+	memory, cpu, processes string
+}
+
+// hierarchy is where groups for a controller can be made: below this process's own group, so that its own limits hold for all together.
+type hierarchy struct {
+	version int
+	dir     string
+}
+
+func (h hierarchy) String() string { return "cgroup v" + strconv.Itoa(h.version) }
+
+// setting is one file of a group. Optional ones need not exist (no swap accounting).
+type setting struct {
+	file, value string
+	optional    bool
+}
+
+var controllers = []string{"memory", "cpu", "pids"}
+
+// joinGroups puts a process into groups of its name. A limit that cannot be had is left out: the caller sees it in Walls.
+func joinGroups(name string, pid int, l Limits) groups {
+	return join(hierarchies(), name, pid, l)
+}
+
+func join(where map[string]hierarchy, name string, pid int, l Limits) groups {
+	var g groups
+	held := map[string]string{}
+	for _, controller := range controllers {
+		h, ok := where[controller]
+		if !ok {
+			continue
+		}
+		set := settings(h.version, controller, l)
+		if len(set) == 0 {
+			continue
+		}
+		dir := filepath.Join(h.dir, "carrel-"+name)
+		if err := apply(dir, set, pid); err != nil {
+			if !slices.Contains(g.dirs, dir) {
+				_ = os.Remove(dir)
+			}
+			continue
+		}
+		if !slices.Contains(g.dirs, dir) {
+			g.dirs = append(g.dirs, dir)
+		}
+		held[controller] = h.String()
+	}
+	g.memory, g.cpu, g.processes = held["memory"], held["cpu"], held["pids"]
+	return g
+}
+
+// apply makes the group, or takes the one an earlier crash has left, and moves pid in.
+func apply(dir string, set []setting, pid int) error {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	for _, s := range append(set, setting{file: "cgroup.procs", value: strconv.Itoa(pid)}) {
+		err := write(filepath.Join(dir, s.file), s.value)
+		if err != nil && !s.optional {
+			return err
+		}
+	}
+	return nil
+}
+
+// write does not create: a missing file means a missing controller.
+func write(name, value string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+// settings of one controller; none when it has nothing to limit.
+func settings(version int, controller string, l Limits) []setting {
+	const period = 100000 // Microseconds; the kernel's default.
+	memory, quota := strconv.FormatInt(l.Memory, 10), strconv.Itoa(l.CPU*period/1000)
+	switch {
+	case controller == "memory" && l.Memory > 0 && version == 1:
+		// In this order: memory and swap together may not be less than memory. Equal: nothing is swapped out.
+		return []setting{{"memory.limit_in_bytes", memory, false}, {"memory.memsw.limit_in_bytes", memory, true}, {"memory.swappiness", "0", true}}
+	case controller == "memory" && l.Memory > 0:
+		return []setting{{"memory.max", memory, false}, {"memory.swap.max", "0", true}, {"memory.oom.group", "1", true}}
+	case controller == "cpu" && l.CPU > 0 && version == 1:
+		return []setting{{"cpu.cfs_period_us", strconv.Itoa(period), false}, {"cpu.cfs_quota_us", quota, false}}
+	case controller == "cpu" && l.CPU > 0:
+		return []setting{{"cpu.max", quota + " " + strconv.Itoa(period), false}}
+	case controller == "pids" && l.Processes > 0:
+		return []setting{{"pids.max", strconv.Itoa(l.Processes), false}}
+	}
+	return nil
+}
+
+// remove gives the groups back. Gone already: success.
+func (g groups) remove() error {
+	var all error
+	for _, dir := range g.dirs {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			all = errors.Join(all, fmt.Errorf("control group: %w", err))
+		}
+	}
+	return all
+}
+
+// hierarchies finds where this process may make groups, for each controller; v2 before v1.
+func hierarchies() map[string]hierarchy {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	all := findHierarchies(string(mounts), string(own))
+	for controller, h := range all {
+		if h.version == 2 && !slices.Contains(enabled(h.dir), controller) {
+			// Works in the root group, and where the service manager has delegated a group without processes in it.
+			if write(filepath.Join(h.dir, "cgroup.subtree_control"), "+"+controller) != nil {
+				delete(all, controller)
+			}
+		}
+	}
+	return all
+}
+
+// enabled are the controllers that groups below dir have.
+func enabled(dir string) []string {
+	text, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	return strings.Fields(string(text))
+}
+
+// findHierarchies reads mountinfo and cgroup of a process (proc(5), cgroups(7)). For v2 it takes the controllers that the own group has.
+func findHierarchies(mountinfo, own string) map[string]hierarchy {
+	paths := map[string]string{} // Controller, or "" for v2, to own group.
+	for line := range strings.Lines(own) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		for _, c := range strings.Split(parts[1], ",") {
+			paths[c] = parts[2]
+		}
+	}
+	found := map[string]hierarchy{}
+	for line := range strings.Lines(mountinfo) {
+		before, after, _ := strings.Cut(line, " - ")
+		fields, kind := strings.Fields(before), strings.Fields(after)
+		if len(fields) < 5 || len(kind) < 3 {
+			continue
+		}
+		root, at := fields[3], fields[4]
+		for _, c := range controllers {
+			switch {
+			case kind[0] == "cgroup2":
+				dir := filepath.Join(at, strings.TrimPrefix(paths[""], strings.TrimSuffix(root, "/")))
+				have, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+				if slices.Contains(strings.Fields(string(have)), c) {
+					found[c] = hierarchy{2, dir}
+				}
+			case kind[0] == "cgroup" && found[c].version == 0 && slices.Contains(strings.Split(kind[2], ","), c):
+				dir := filepath.Join(at, strings.TrimPrefix(paths[c], strings.TrimSuffix(root, "/")))
+				if _, err := os.Stat(dir); err != nil {
+					dir = at
+				}
+				found[c] = hierarchy{1, dir}
+			}
+		}
+	}
+	return found
+}
