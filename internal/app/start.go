@@ -30,6 +30,7 @@ import (
 	"carrel/internal/region"
 	"carrel/internal/service"
 	svcds "carrel/internal/service/ds"
+	svcdsdata "carrel/internal/service/dsdata"
 	svcec2 "carrel/internal/service/ec2"
 	svciam "carrel/internal/service/iam"
 	svcsts "carrel/internal/service/sts"
@@ -101,7 +102,8 @@ func (h *house) handlers() service.Table {
 	t := service.Table{}
 	svcworkspaces.New(svcworkspaces.Deps{DB: h.db, Directory: h.sim.Domain(), Clock: h.clock, Rand: random, Limits: limits,
 		Account: i.AccountID, Region: i.Region, Partition: i.Partition, TokenKey: h.tokenKey()}).Bind(t)
-	(&svcds.Service{DB: h.db}).Bind(t)
+	(&svcds.Service{DB: h.db, Users: h.sim.Domain(), Rand: random, MaxDirectories: h.conf.Limits.Directories}).Bind(t)
+	(&svcdsdata.Service{DB: h.db, Users: h.sim.Domain()}).Bind(t)
 	(&svcsts.Service{DB: h.db}).Bind(t)
 	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random, MaxUsers: h.conf.Limits.Users}).Bind(t)
 	(&svcec2.Service{DB: h.db, AccountID: i.AccountID, Region: i.Region, Partition: i.Partition, Zones: region.Zones(i.Region)}).Bind(t)

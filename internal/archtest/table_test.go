@@ -73,6 +73,7 @@ var table = map[string]row{
 	"internal/service":               {decisions, []string{"internal/api/shape", "internal/identity", "internal/state", "internal/awserr"}},
 	"internal/service/workspaces":    {decisions, serviceMay},
 	"internal/service/ds":            {decisions, serviceMay},
+	"internal/service/dsdata":        {decisions, serviceMay},
 	"internal/service/sts":           {decisions, serviceMay},
 	"internal/service/iam":           {decisions, serviceMay},
 	"internal/service/ec2":           {decisions, serviceMay},

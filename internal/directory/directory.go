@@ -15,10 +15,11 @@ type User struct {
 	// Name is the sAMAccountName as the directory spells it.
 	Name string
 	// SID never changes and is never given twice.
-	SID         string
-	DisplayName string
-	Email       string
-	Enabled     bool
+	SID                string
+	DisplayName        string
+	GivenName, Surname string
+	Email              string
+	Enabled            bool
 }
 
 // The errors of a Lister.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,6 +23,8 @@ type domain struct {
 	Users []directory.User
 	// NextRID counts up for ever: a SID is never given twice.
 	NextRID int
+	// Passwords of the users by SID; a user without one cannot log in.
+	Passwords map[string]password `json:",omitempty"`
 }
 
 // Domain is the simulated driver.Domain and directory.Lister.
@@ -38,8 +41,8 @@ var userName = regexp.MustCompile(`^[^"/\\\[\]:;|=,+*?<>@\x00-\x20.][^"/\\\[\]:;
 // defaultUsers are in every simulated directory.
 func defaultUsers() []directory.User {
 	return []directory.User{
-		{Name: "ada", DisplayName: "Ada Lovelace", Enabled: true},
-		{Name: "grace", DisplayName: "Grace Hopper", Enabled: true},
+		{Name: "ada", DisplayName: "Ada Lovelace", GivenName: "Ada", Surname: "Lovelace", Enabled: true},
+		{Name: "grace", DisplayName: "Grace Hopper", GivenName: "Grace", Surname: "Hopper", Enabled: true},
 	}
 }
 
@@ -81,10 +84,19 @@ func copyInfo(i driver.DomainInfo) driver.DomainInfo {
 func (d *domain) add(u directory.User) directory.User {
 	h := sha256.Sum256([]byte(d.Info.DirectoryID))
 	u.SID = fmt.Sprintf("S-1-5-21-%d-%d-%d-%d", binary.BigEndian.Uint32(h[0:]), binary.BigEndian.Uint32(h[4:]), binary.BigEndian.Uint32(h[8:]), d.NextRID)
-	u.Email = strings.ToLower(u.Name) + "@" + d.Name
+	if u.Email == "" {
+		u.Email = strings.ToLower(u.Name) + "@" + d.Name
+	}
 	d.NextRID++
 	d.Users = append(d.Users, u)
 	return u
+}
+
+// clone is a copy that may be changed.
+func (d *domain) clone() *domain {
+	next := *d
+	next.Users, next.Passwords = slices.Clone(d.Users), maps.Clone(d.Passwords)
+	return &next
 }
 
 func (d *domain) find(name string) int {
@@ -106,13 +118,12 @@ func (d *Domain) AddUser(id ident.DirectoryID, name string) (directory.User, err
 	case have.find(name) >= 0:
 		return directory.User{}, fmt.Errorf("%s has a user %s already", id, name)
 	}
-	next := *have
-	next.Users = slices.Clone(have.Users)
+	next := have.clone()
 	u := next.add(directory.User{Name: name, DisplayName: name, Enabled: true})
-	if err := s.save("domain", string(id), &next); err != nil {
+	if err := s.save("domain", string(id), next); err != nil {
 		return directory.User{}, err
 	}
-	s.domains[id] = &next
+	s.domains[id] = next
 	return u, nil
 }
 
@@ -129,12 +140,13 @@ func (d *Domain) RemoveUser(id ident.DirectoryID, name string) error {
 	if at < 0 {
 		return fmt.Errorf("remove user %s from %s: %w", name, id, directory.ErrNoUser)
 	}
-	next := *have
-	next.Users = slices.Delete(slices.Clone(have.Users), at, at+1)
-	if err := s.save("domain", string(id), &next); err != nil {
+	next := have.clone()
+	delete(next.Passwords, have.Users[at].SID)
+	next.Users = slices.Delete(next.Users, at, at+1)
+	if err := s.save("domain", string(id), next); err != nil {
 		return err
 	}
-	s.domains[id] = &next
+	s.domains[id] = next
 	return nil
 }
 

@@ -27,7 +27,7 @@ func steps() []struct {
 		{"volumes", []string{"create", "erase", "release"}, []string{"list"}},
 		{"fabric", []string{"attach", "detach"}, []string{"list"}},
 		{"display", nil, []string{"ready"}},
-		{"domain", []string{"provision", "remove"}, []string{"inspect", "list", "lookup"}},
+		{"domain", []string{"provision", "remove"}, []string{"inspect", "list", "lookup", "authenticate", "create-user", "set-password", "delete-user", "list-users"}},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	contract "carrel/internal/directory"
 	"carrel/internal/driver"
 	"carrel/internal/ident"
 	"carrel/internal/reconcile/network"
@@ -72,7 +73,11 @@ func (p *planner) provision() step {
 		Name:   "provision",
 		Needed: func(rec *record) bool { return rec.Status.Stage == StageCreating },
 		Do: func(ctx context.Context, rec *record) (effect, error) {
-			spec := driver.DomainSpec{DirectoryID: rec.ID, Type: rec.Spec.Type, Name: rec.Spec.Name, ShortName: rec.Spec.ShortName, VPC: rec.Spec.VPCID}
+			spec := driver.DomainSpec{DirectoryID: rec.ID, Type: rec.Spec.Type, Name: rec.Spec.Name, ShortName: rec.Spec.ShortName, VPC: rec.Spec.VPCID,
+				AdminPassword: contract.NewPassword(rec.Spec.AdminPassword.Reveal())}
+			if vpc, ok := state.Get(p.db.Snapshot(), state.VPCs, string(rec.Spec.VPCID)); ok {
+				spec.VPCCIDR = vpc.CIDR
+			}
 			// addresses made one for each subnet; a directory that came with its own name servers (AD Connector) has no controllers to make.
 			for i, subnet := range rec.Spec.SubnetIDs {
 				if i < len(rec.Status.DNSAddresses) {
@@ -85,6 +90,8 @@ func (p *planner) provision() step {
 			}
 			return func(tx *state.Tx, rec *record) error {
 				enterStage(rec, StageCreated, tx.Now())
+				// The domain has it now; nobody needs it here any more.
+				rec.Spec.AdminPassword = ""
 				rec.Status.DNSAddresses = slices.Clone(info.DNSAddresses)
 				return nil
 			}, nil

@@ -149,6 +149,7 @@ func createFailed(rec *record, now time.Time, err error) bool {
 		return false
 	}
 	enterStage(rec, StageFailed, now)
+	rec.Spec.AdminPassword = ""
 	rec.Status.StageReason = fmt.Sprintf("%s: %v", final.Code, final.Err)
 	return true
 }

@@ -21,6 +21,10 @@ func (p *planner) nic() step {
 			if !ok {
 				return nil, driver.Permanent("SubnetNotFound", fmt.Errorf("subnet %s does not exist", rec.Status.SubnetID))
 			}
+			vpc, ok := state.Get(snap, state.VPCs, string(subnet.VPCID))
+			if !ok {
+				return nil, driver.Permanent("VPCNotFound", fmt.Errorf("VPC %s does not exist", subnet.VPCID))
+			}
 			reg, err := registration(snap, rec)
 			if err != nil {
 				return nil, err
@@ -28,6 +32,7 @@ func (p *planner) nic() step {
 			_, err = p.drivers.Fabric.Attach(ctx, driver.NICSpec{
 				InterfaceID: rec.Status.Interface, WorkspaceID: rec.ID, VPC: subnet.VPCID, Subnet: subnet.ID,
 				Address: rec.Status.IPAddress, MAC: network.MAC(rec.Status.Interface), SecurityGroups: groups(reg),
+				VPCCIDR: vpc.CIDR, SubnetCIDR: subnet.CIDR,
 			})
 			if err != nil {
 				return nil, fmt.Errorf("attach %s of %s: %w", rec.Status.Interface, rec.ID, err)

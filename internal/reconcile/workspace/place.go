@@ -32,7 +32,7 @@ func (p *planner) place() step {
 // machineSpec is the machine that the record asks for.
 func machineSpec(rec *record) driver.MachineSpec {
 	return driver.MachineSpec{
-		WorkspaceID: rec.ID, Host: rec.Status.Host, ComputerName: rec.Status.ComputerName, Compute: rec.Spec.Compute,
+		WorkspaceID: rec.ID, Host: rec.Status.Host, ComputerName: rec.Status.ComputerName, UserName: rec.Spec.UserName, Compute: rec.Spec.Compute,
 		Root: driver.VolumeOf(rec.ID, driver.RootVolume), User: driver.VolumeOf(rec.ID, driver.UserVolume),
 		Interface: rec.Status.Interface, Reboots: rec.Spec.Reboots,
 	}

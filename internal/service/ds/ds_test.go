@@ -42,7 +42,7 @@ func check(t *testing.T, err error, code string) {
 	}
 }
 
-func directory(i int) *state.Directory {
+func simpleAD(i int) *state.Directory {
 	return &state.Directory{ID: ident.DirectoryID(fmt.Sprintf("d-%010d", i)), Spec: state.DirectorySpec{Type: "SimpleAD", Name: "corp.example.com"},
 		Status: state.DirectoryStatus{Stage: "Active"}}
 }
@@ -99,7 +99,7 @@ func TestAnswersFollowTheType(t *testing.T) {
 }
 
 func TestDirectoriesAreFoundById(t *testing.T) {
-	s := open(t, directory(1), directory(2))
+	s := open(t, simpleAD(1), simpleAD(2))
 	out, err := s.DescribeDirectories(t.Context(), service.Call{}, &ds.DescribeDirectoriesInput{DirectoryIds: []string{"d-0000000002", "d-0000000001", "d-0000000002"}})
 	if err != nil || len(out.DirectoryDescriptions) != 2 || *out.DirectoryDescriptions[0].DirectoryId != "d-0000000001" || out.NextToken != nil {
 		t.Errorf("%+v, %v", out, err)
@@ -120,7 +120,7 @@ func TestPagesHoldEveryDirectoryOnce(t *testing.T) {
 	var recs []*state.Directory
 	var ids []string
 	for i := range 250 {
-		recs = append(recs, directory(i))
+		recs = append(recs, simpleAD(i))
 		ids = append(ids, string(recs[i].ID))
 	}
 	s := open(t, recs...)
@@ -175,7 +175,7 @@ func TestPagesHoldEveryDirectoryOnce(t *testing.T) {
 func TestBindPutsTheOperation(t *testing.T) {
 	table := service.Table{}
 	new(Service).Bind(table)
-	if table[ds.DescribeDirectories.Operation] == nil || len(table) != 1 {
+	if table[ds.DescribeDirectories.Operation] == nil || len(table) != 5 {
 		t.Errorf("%v", table)
 	}
 }

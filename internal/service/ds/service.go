@@ -1,18 +1,21 @@
 // Package ds carries out the operations of AWS Directory Service on Carrel's directories (Directory Service API reference,
 // 2015-04-16).
 //
-// It refuses to see HTTP and signatures (front, identity) and to talk to directories: it answers from records.
+// It refuses to see HTTP and signatures (front, identity) and to make directories: it writes and reads records; only a user's password
+// goes to the directory itself.
 package ds
 
 import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"io"
 	"slices"
 
 	"carrel/internal/api/ds"
 	"carrel/internal/api/shape"
 	"carrel/internal/awserr"
+	"carrel/internal/directory"
 	"carrel/internal/ident"
 	"carrel/internal/service"
 	"carrel/internal/state"
@@ -24,11 +27,21 @@ const maxPage = 100
 // Service carries out the operations. Its methods may be called concurrently.
 type Service struct {
 	DB *state.DB
+	// Users are the directories' users.
+	Users directory.Manager
+	// Rand gives ids.
+	Rand io.Reader
+	// MaxDirectories is how many directories of a type there is room for; 0: any number.
+	MaxDirectories int
 }
 
 // Bind puts the service's handlers into t.
 func (s *Service) Bind(t service.Table) {
 	service.Bind(t, ds.DescribeDirectories, s.DescribeDirectories)
+	service.Bind(t, ds.CreateDirectory, s.CreateDirectory)
+	service.Bind(t, ds.CreateMicrosoftAD, s.CreateMicrosoftAD)
+	service.Bind(t, ds.DeleteDirectory, s.DeleteDirectory)
+	service.Bind(t, ds.ResetUserPassword, s.ResetUserPassword)
 }
 
 // DescribeDirectories describes the account's directories, or those named; one of them that does not exist makes the whole call
@@ -66,7 +79,7 @@ func named(r state.Reader, ids []string, after string, limit int) (recs []*state
 		rec, ok := state.Get(r, state.Directories, id)
 		switch {
 		case !ok:
-			return nil, "", awserr.Model("EntityDoesNotExistException", "Directory %s does not exist.", id)
+			return nil, "", noDirectory(id)
 		case id <= after:
 		case len(recs) < limit:
 			recs = append(recs, rec)
