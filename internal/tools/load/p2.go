@@ -17,9 +17,9 @@ const (
 	p2Conns    = 32
 	p2Round    = 2 * time.Second
 	// walks is how often one sample walks all pages, and answers how often moto gives its one page: processor time is counted in
-	// hundredths of a second.
-	walks   = 2
-	answers = 4
+	// hundredths of a second, so one sample is told to 2 ms.
+	walks   = 5
+	answers = 5
 )
 
 const (
@@ -72,10 +72,34 @@ func (b *bench) p2(ctx context.Context) error {
 		b.report.atMost("P2", "by id: server CPU a request, carrel / moto", s.ratio(cost, "carrel", "moto"), 0.02)
 		b.report.atMost("P2", "all desktops: CPU of carrel's signed pages / of moto's one answer", s.ratio(allOf, "carrel", "moto"), 0.5)
 	}
-	if err := b.profile(ctx, dir, "p2-by-id", peers[1]); err != nil {
-		return err
+	return b.profiled(ctx, dir, ce)
+}
+
+// profiled keeps profiles of both loads that are measured, and of pages under full load.
+func (b *bench) profiled(ctx context.Context, dir string, e *endpoint) error {
+	if b.profiles == "" {
+		return nil
 	}
-	return b.profile(ctx, dir, "p2-pages", peer{ce, spread(byPage, 2000, p2Desktops)})
+	for name, calls := range map[string][]call{"p2-by-id": spread(byID, 2000, p2Desktops), "p2-pages": spread(byPage, 2000, p2Desktops)} {
+		list, err := e.shots(calls)
+		if err != nil {
+			return err
+		}
+		if err := b.profile(ctx, dir, name, func() error {
+			_, err := closedLoop(ctx, e, list, p2Conns, 6*time.Second)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return b.profile(ctx, dir, "p2-walk", func() error {
+		for start := time.Now(); time.Since(start) < 6*time.Second; {
+			if _, err := walk(ctx, e, p2Desktops); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // peer is a server and what it is asked for.
@@ -200,16 +224,9 @@ func anyAnswer(calls []call) []call {
 	return calls
 }
 
-// profile keeps a CPU profile of Carrel under a load, when asked for.
-func (b *bench) profile(ctx context.Context, dir, name string, p peer) error {
-	if b.profiles == "" {
-		return nil
-	}
+// profile keeps a CPU profile of Carrel while load runs, which takes six seconds.
+func (b *bench) profile(ctx context.Context, dir, name string, load func() error) error {
 	metrics, err := b.metricsURL(ctx, dir)
-	if err != nil {
-		return err
-	}
-	list, err := p.shots(p.calls)
 	if err != nil {
 		return err
 	}
@@ -217,7 +234,7 @@ func (b *bench) profile(ctx context.Context, dir, name string, p peer) error {
 	go func() {
 		failed <- save(ctx, strings.TrimSuffix(metrics, "/metrics")+"/debug/pprof/profile?seconds=5", filepath.Join(b.profiles, name+".pprof"))
 	}()
-	_, err = closedLoop(ctx, p.endpoint, list, p2Conns, 6*time.Second)
+	err = load()
 	if failure := <-failed; err == nil {
 		err = failure
 	}
