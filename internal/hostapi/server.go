@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -28,7 +26,6 @@ type Host struct {
 	Screens    driver.Screens
 	Networks   driver.Networks
 	Users      directory.Manager
-	Log        *slog.Logger
 }
 
 // The arguments of calls that have more than one, and results that are.
@@ -102,7 +99,7 @@ func (h *Host) machines(mux *http.ServeMux) {
 	bind(mux, "hypervisor/release", up, func(ctx context.Context, in ident.WorkspaceID) (none, error) { return none{}, hv.Release(ctx, in) })
 	bind(mux, "hypervisor/list", up, func(ctx context.Context, _ none) ([]driver.Machine, error) { return hv.List(ctx) })
 	bind(mux, "display/ready", h.Display != nil, func(ctx context.Context, in ident.WorkspaceID) (none, error) { return none{}, h.Display.Ready(ctx, in) })
-	stream(mux, h.Log, "screens/connect", h.Screens != nil, func(ctx context.Context, in ident.WorkspaceID) (net.Conn, error) { return h.Screens.Connect(ctx, in) })
+	stream(mux, "screens/connect", h.Screens != nil, func(ctx context.Context, in ident.WorkspaceID) (net.Conn, error) { return h.Screens.Connect(ctx, in) })
 }
 
 func (h *Host) disks(mux *http.ServeMux) {
@@ -125,7 +122,7 @@ func (h *Host) networks(mux *http.ServeMux) {
 	bind(mux, "networks/drop", up, func(ctx context.Context, in dropArgs) (none, error) {
 		return none{}, n.Drop(ctx, in.VPC, in.Address)
 	})
-	stream(mux, h.Log, "networks/dial", up, func(ctx context.Context, in dialArgs) (net.Conn, error) {
+	stream(mux, "networks/dial", up, func(ctx context.Context, in dialArgs) (net.Conn, error) {
 		return n.Dial(ctx, in.VPC, in.Network, in.Address)
 	})
 }
@@ -194,7 +191,7 @@ func answer(w http.ResponseWriter, out any, err error) {
 }
 
 // stream serves a call whose result is a connection, which the request's own connection becomes.
-func stream[In any](mux *http.ServeMux, log *slog.Logger, name string, present bool, fn func(context.Context, In) (net.Conn, error)) {
+func stream[In any](mux *http.ServeMux, name string, present bool, fn func(context.Context, In) (net.Conn, error)) {
 	mux.HandleFunc("POST "+prefix+name, func(w http.ResponseWriter, r *http.Request) {
 		in, err := arguments[In](w, r, name, present)
 		if err != nil {
@@ -213,25 +210,22 @@ func stream[In any](mux *http.ServeMux, log *slog.Logger, name string, present b
 			return
 		}
 		defer outer.Close()
-		if err := join(outer, buffered, inner); err != nil && log != nil {
-			log.Debug("stream ended", "call", name, "error", err)
-		}
+		join(outer, buffered, inner)
 	})
 }
 
-// join tells the client that its connection is now the stream, and copies both ways until either side ends.
-func join(outer net.Conn, buffered *bufio.ReadWriter, inner net.Conn) error {
+// join tells the client that its connection is now the stream, and copies both ways until either side ends. How it ended is seen by
+// whoever speaks through it.
+func join(outer net.Conn, buffered *bufio.ReadWriter, inner net.Conn) {
 	if _, err := io.WriteString(outer, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgrade+"\r\n\r\n"); err != nil {
-		return err
+		return
 	}
 	var wait sync.WaitGroup
-	var there, back error
 	wait.Go(func() {
-		_, there = io.Copy(inner, buffered.Reader)
+		_, _ = io.Copy(inner, buffered.Reader)
 		_ = inner.Close()
 	})
-	_, back = io.Copy(outer, inner)
+	_, _ = io.Copy(outer, inner)
 	_ = outer.Close()
 	wait.Wait()
-	return errors.Join(there, back)
 }
