@@ -1,0 +1,118 @@
+package netns
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+
+	"carrel/internal/driver"
+	"carrel/internal/driver/drivertest"
+	"carrel/internal/driver/linuxnet"
+	"carrel/internal/ident"
+)
+
+const (
+	vpcA = ident.VPCID("vpc-0000000000000000a")
+	vpcB = ident.VPCID("vpc-0000000000000000b")
+	sg1  = ident.SecurityGroupID("sg-00000000000000001")
+	sg2  = ident.SecurityGroupID("sg-00000000000000002")
+)
+
+var network = driver.Network{VPC: vpcA, CIDR: netip.MustParsePrefix("10.0.0.0/16")}
+
+// together is the rules of a group whose members may talk to each other, as a VPC's default group has them.
+func together(id ident.SecurityGroupID) linuxnet.Group {
+	return linuxnet.Group{In: []linuxnet.Rule{{Group: id}}, Out: []linuxnet.Rule{{Prefix: netip.MustParsePrefix("0.0.0.0/0")}}}
+}
+
+// nic is the n-th interface of a VPC: address 10.0.1.n.
+func nic(vpc ident.VPCID, n int, groups ...ident.SecurityGroupID) driver.NICSpec {
+	tail := string(vpc[len(vpc)-1:])
+	return driver.NICSpec{
+		InterfaceID: ident.InterfaceID(fmt.Sprintf("eni-%016x%s", n, tail)), WorkspaceID: ident.WorkspaceID(fmt.Sprintf("ws-%08d%s", n, tail)), VPC: vpc,
+		Subnet: "subnet-0000000000000000a", Address: fmt.Sprintf("10.0.1.%d", n), MAC: net.HardwareAddr{2, 0, 0, 0, vpc[len(vpc)-1], byte(n)}.String(),
+		SecurityGroups: groups, VPCCIDR: "10.0.0.0/16", SubnetCIDR: "10.0.1.0/24",
+	}
+}
+
+func config(t *testing.T) linuxnet.Config {
+	return linuxnet.Config{Dir: t.TempDir() + "/net", TunDevice: os.Getenv(tunVariable)}
+}
+
+// open opens a fabric that is closed at the end of the test, with everything in it removed.
+func open(t *testing.T, cfg linuxnet.Config) *linuxnet.Fabric {
+	t.Helper()
+	f, err := linuxnet.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tidy(t, f, cfg) })
+	return f
+}
+
+func tidy(t *testing.T, f *linuxnet.Fabric, cfg linuxnet.Config) {
+	_ = f.Close() // The test may have done so.
+	f, err := linuxnet.Open(cfg)
+	if err != nil {
+		return // Another cleanup did it.
+	}
+	defer f.Close()
+	ctx := context.Background() // The test's own has ended.
+	all, err := f.List(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, n := range all {
+		if err := f.Detach(ctx, n.InterfaceID); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, vpc := range []ident.VPCID{vpcA, vpcB, "vpc-0a1b2c3d4e5f60718", "vpc-0a1b2c3d4e5f60719"} {
+		for _, a := range held {
+			if err := f.Drop(ctx, vpc, a); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := f.RemoveNetwork(ctx, vpc); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+var held = []netip.Addr{netip.MustParseAddr("10.0.2.10")}
+
+func attach(t *testing.T, f *linuxnet.Fabric, spec driver.NICSpec) driver.NICSpec {
+	t.Helper()
+	if _, err := f.Attach(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+func TestTheFabricConforms(t *testing.T) {
+	drivertest.Fabric(t, func(t *testing.T) drivertest.Set {
+		cfg := config(t)
+		f := open(t, cfg)
+		var set func(f *linuxnet.Fabric) drivertest.Set
+		set = func(f *linuxnet.Fabric) drivertest.Set {
+			return drivertest.Set{Fabric: f,
+				Busy: func(t *testing.T, _ []driver.VolumeID, nic ident.InterfaceID) func() {
+					tap, err := f.OpenTap(t.Context(), nic)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return func() { tap.File.Close() }
+				},
+				Reopen: func(t *testing.T) drivertest.Set {
+					if err := f.Close(); err != nil {
+						t.Fatal(err)
+					}
+					return set(open(t, cfg))
+				}}
+		}
+		return set(f)
+	})
+}
