@@ -30,6 +30,8 @@ type DB struct {
 	head    []anyView
 	ordinal map[Table]int
 	current atomic.Pointer[Snapshot]
+	// filling is held while Open puts records into head.
+	filling sync.Mutex
 
 	// turns: an Update takes one, an Update that has lost too often takes all of them, and so is alone.
 	turns *semaphore.Weighted
@@ -91,9 +93,13 @@ func Open(ctx context.Context, store Store, clk clock.Clock, opts ...Option) (*D
 func (db *DB) place(it Item) error {
 	i, ok := db.ordinal[it.Key.Table]
 	if !ok {
-		return &CorruptError{it.Key, errors.New("this version of carrel has no such table")}
+		return noTable(it.Key)
 	}
 	return put(db.head[i], it)
+}
+
+func noTable(k Key) error {
+	return &CorruptError{k, errors.New("this version of carrel has no such table")}
 }
 
 // publish makes the heads of the changed tables visible, and wakes who waits for it.

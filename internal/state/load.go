@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -39,7 +41,7 @@ func (db *DB) loadAll(ctx context.Context) (Revision, error) {
 	return rev, db.fill(items)
 }
 
-// loadPages decodes one page while the store reads the next, so that no more than three are in memory.
+// loadPages decodes pages on all processors while the store reads the next, so that no more pages are in memory than that takes.
 func (db *DB) loadPages(ctx context.Context, store PageLister) (rev Revision, err error) {
 	work, ctx := errgroup.WithContext(ctx)
 	pages := make(chan []Item)
@@ -59,24 +61,37 @@ func (db *DB) loadPages(ctx context.Context, store PageLister) (rev Revision, er
 		}
 		return nil
 	})
-	work.Go(func() error {
-		for page := range pages {
-			if err := db.fill(page); err != nil {
-				return err
+	for range runtime.GOMAXPROCS(0) {
+		work.Go(func() error {
+			for page := range pages {
+				if err := db.fill(page); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
+	}
 	err = work.Wait()
 	return rev, err
 }
 
-// manyRecords is from how many records on what reading them took is worth giving back.
-const manyRecords = 50_000
+const (
+	// manyRecords is from how many records on what reading them took is worth giving back.
+	manyRecords = 50_000
+	// giveBackEvery is how often what the store has taken since is given back: it drops its history about as often, and reads all it
+	// has for that.
+	giveBackEvery = 5 * time.Minute
+	// giveBackAfter is how long the first time waits: it takes a processor for some tenths of a second.
+	giveBackAfter = time.Second
+)
 
 // giveBack returns the memory that load has used, several times what the records take, to the system: the runtime alone would
-// keep most of it for a heap that does not grow again. It is for after Open, so that the first answers do not wait for it.
-func (db *DB) giveBack() {
+// keep most of it for a heap that does not grow again. It does so a moment after Open, so that the first answers do not wait for it, and
+// goes on to do so with what the store takes.
+func (db *DB) giveBack(ctx context.Context) {
+	if !db.sleep(ctx, giveBackAfter) {
+		return
+	}
 	n := 0
 	for _, v := range db.Snapshot().views {
 		n += v.size()
@@ -84,17 +99,59 @@ func (db *DB) giveBack() {
 	if n >= manyRecords {
 		debug.FreeOSMemory()
 	}
+	keeper, ok := db.store.(MemoryKeeper)
+	for ok {
+		keeper.GiveBack()
+		ok = db.sleep(ctx, giveBackEvery)
+	}
 }
 
-// fill puts items into the heads and lets go of each once it is decoded.
+// sleep is false when ctx has ended before.
+func (db *DB) sleep(ctx context.Context, d time.Duration) bool {
+	fired, stop := db.clock.After(d)
+	defer stop()
+	select {
+	case <-fired:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// loading is what fill has decoded of a page for one table.
+type loading struct {
+	head int
+	recs []prepared
+}
+
+// fill puts items into the heads and lets go of each once it is decoded. Several pages may be filled in at once.
 func (db *DB) fill(items []Item) error {
+	var tables []loading
 	for i, it := range items {
 		items[i] = Item{}
 		if it.Key.Table == restoringTable {
 			return errors.New("state: the restore of a backup into this store was not finished; restore it into a new one")
 		}
-		if err := db.place(it); err != nil {
+		head, ok := db.ordinal[it.Key.Table]
+		if !ok {
+			return noTable(it.Key)
+		}
+		rec, err := db.head[head].prepare(it)
+		if err != nil {
 			return err
+		}
+		// Items come in the order of their tables.
+		if n := len(tables); n == 0 || tables[n-1].head != head {
+			tables = append(tables, loading{head: head, recs: make([]prepared, 0, len(items)-i)})
+		}
+		last := &tables[len(tables)-1]
+		last.recs = append(last.recs, rec)
+	}
+	db.filling.Lock()
+	defer db.filling.Unlock()
+	for _, t := range tables {
+		for _, rec := range t.recs {
+			db.head[t.head].insert(rec)
 		}
 	}
 	return nil

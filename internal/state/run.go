@@ -36,7 +36,7 @@ func (db *DB) Run(ctx context.Context) error {
 	}()
 
 	var memory sync.WaitGroup
-	memory.Go(db.giveBack)
+	memory.Go(func() { db.giveBack(ctx) })
 	defer memory.Wait()
 
 	pause := firstPause

@@ -123,6 +123,12 @@ type Store interface {
 	Close() error
 }
 
+// MemoryKeeper is a Store that keeps memory it can do without for a while.
+type MemoryKeeper interface {
+	// GiveBack gives that memory to the system. The store takes it again as it goes on.
+	GiveBack()
+}
+
 // PageLister is a Store that can list without having everything in memory at once.
 type PageLister interface {
 	// ListPages is Store.List page by page: fn gets every item once, in the order of the keys, all as of the revision that is

@@ -42,6 +42,8 @@ const (
 	snapshotEvery = 5000
 	// keptFiles is how many pieces of the log and snapshots are kept beside those in use.
 	keptFiles = 2
+	// snapshotTimeout bounds the wait for the snapshot that an orderly end leaves.
+	snapshotTimeout = 2 * time.Second
 	// stopTimeout bounds the wait for the server when it is closed.
 	stopTimeout = 8 * time.Second
 	// peerURL is this only member's name for itself. Nothing listens there and nobody dials it.
@@ -77,7 +79,7 @@ func (d *directory) start(ctx context.Context, cfg EmbeddedConfig) (*Store, erro
 		return nil, err
 	}
 	s := newStore(nil, defaultPrefix)
-	s.page = embeddedPage
+	s.page, s.database = embeddedPage, databasePath(d.path)
 	failed := func(err error) { s.end(fmt.Errorf("the etcd server has failed: %w", err)) }
 	server, err := d.launch(ctx, cfg, failed)
 	if err != nil {
@@ -86,6 +88,9 @@ func (d *directory) start(ctx context.Context, cfg EmbeddedConfig) (*Store, erro
 	s.client = v3client.New(server.Server)
 	s.room = func() error { return d.room(cfg.Reserve) }
 	s.shut = func() error {
+		if errors.Is(s.Err(), errClosed) {
+			leaveSnapshot(s.client, server)
+		}
 		err := errors.Join(closeClient(s.client), stopServer(server))
 		return errors.Join(err, d.close())
 	}
@@ -180,12 +185,22 @@ func (d *directory) serverConfig(cfg EmbeddedConfig) *embed.Config {
 	c.MaxWalFiles, c.MaxSnapFiles = keptFiles, keptFiles
 	// The transactions since the last snapshot are kept in memory, and more for members that lag behind: there are none.
 	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotEvery, 100
-	// One member elects itself: the shorter it waits, the sooner it serves.
-	c.TickMs, c.ElectionMs = 20, 200
+	// One member elects itself after up to an election time: the shorter it is, the sooner it serves.
+	c.TickMs, c.ElectionMs = 10, 50
 	// A slow disk is the machine's affair, and shows in the latency of transactions.
 	c.WarningApplyDuration, c.WarningUnaryRequestDuration = time.Second, time.Second
 	c.LogLevel = "info"
 	return c
+}
+
+// leaveSnapshot makes the server begin its log anew before it is stopped in order. What a start finds in the log it reads twice and keeps in
+// memory until a hundred transactions later; after a restore that is everything there is. It is no loss when it does not succeed.
+func leaveSnapshot(client *clientv3.Client, server *embed.Etcd) {
+	ctx, cancel := context.WithTimeout(context.Background(), snapshotTimeout)
+	defer cancel()
+	server.Server.ForceSnapshot()
+	// The snapshot is taken with the next entry of the log. This one changes nothing.
+	_, _ = client.AlarmList(ctx)
 }
 
 // stopServer ends the server. One that has failed may never end: it is not waited for longer than stopTimeout.

@@ -248,6 +248,37 @@ func TestReopenedStoreHasEverything(t *testing.T) {
 	}
 }
 
+func TestAnOrderlyEndLeavesNoLogToReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	s, err := open(t, EmbeddedConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, "1", "x")
+	mustClose(t, s)
+	if found, err := filepath.Glob(filepath.Join(dir, "member", "snap", "*.snap")); err != nil || len(found) != 1 {
+		t.Errorf("snapshots: %v, %v", found, err)
+	}
+}
+
+func TestPagesGivenBackAreReadAgain(t *testing.T) {
+	s, err := open(t, EmbeddedConfig{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mustClose(t, s)
+	const n = 100
+	for i := range n {
+		mustPut(t, s, fmt.Sprint(i), strings.Repeat("x", 1000))
+		if err := dropMapped(s.database); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if items, _, err := s.List(t.Context()); err != nil || len(items) != n {
+		t.Errorf("%d items, %v", len(items), err)
+	}
+}
+
 func TestFullStoreRefusesWrites(t *testing.T) {
 	t.Run("beyond its quota, until a restart has dropped the history", func(t *testing.T) {
 		dir := t.TempDir()

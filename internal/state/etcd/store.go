@@ -23,7 +23,7 @@ const (
 	listPage = 5000
 	// embeddedPage is the same of the embedded server. For every page the server walks all keys that are left, so few pages are
 	// wanted; but a page is in memory as a whole.
-	embeddedPage = 40_000
+	embeddedPage = 16_000
 	// maxTxnOps and maxRequestBytes bound one transaction of the embedded server. An external cluster has its own bounds
 	// (128 operations and 1.5 MiB unless its --max-txn-ops and --max-request-bytes say otherwise).
 	maxTxnOps       = 8192
@@ -38,6 +38,8 @@ type Store struct {
 	page int64
 	// room, where set, is asked before every transaction that writes whether there is space for it.
 	room func() error
+	// database is the file that this process has mapped, if the server is in it.
+	database string
 	// shut ends what the Store runs on, once.
 	shut func() error
 
