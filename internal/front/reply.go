@@ -105,8 +105,21 @@ func tlsDetails(r *http.Request) *audit.TLSDetails {
 	if r.TLS.Version == tls.VersionTLS13 {
 		version = "TLSv1.3"
 	}
-	return &audit.TLSDetails{Version: version, CipherSuite: tls.CipherSuiteName(r.TLS.CipherSuite), ClientProvidedHostHeader: r.Host}
+	suite, ok := suites[r.TLS.CipherSuite]
+	if !ok {
+		suite = tls.CipherSuiteName(r.TLS.CipherSuite)
+	}
+	return &audit.TLSDetails{Version: version, CipherSuite: suite, ClientProvidedHostHeader: r.Host}
 }
+
+// suites are the names of the cipher suites; tls.CipherSuiteName makes the whole list anew for each name.
+var suites = func() map[uint16]string {
+	names := map[uint16]string{}
+	for _, s := range tls.CipherSuites() {
+		names[s.ID] = s.Name
+	}
+	return names
+}()
 
 // observe counts the request and logs what was our fault.
 func (d *Door) observe(x *exchange) {
