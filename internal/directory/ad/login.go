@@ -74,7 +74,7 @@ func bind(conn *ldap.Conn, name string, password directory.Password) error {
 // is bound (MS-ADTS 3.1.1.3.2), and a user's own SID is in nobody else's token. Without it a directory that resolves a bind name to
 // another user than the search would let one in as the other.
 func (s *Settings) whoLoggedIn(conn *ldap.Conn, userName string) (directory.User, error) {
-	root, err := search(conn, "", ldap.ScopeBaseObject, "(objectClass=*)", []string{"tokenGroups"})
+	root, err := search(conn, "", "(objectClass=*)", []string{"tokenGroups"})
 	if err != nil {
 		return directory.User{}, fmt.Errorf("read who has logged in: %w", err)
 	}
@@ -107,7 +107,7 @@ func (s *Settings) whoLoggedIn(conn *ldap.Conn, userName string) (directory.User
 // find gives the one user of that sAMAccountName and their DN: ErrNoUser. Computers, groups and contacts are none.
 func (s *Settings) find(conn *ldap.Conn, userName string) (directory.User, string, error) {
 	filter := "(&(objectCategory=person)(objectClass=user)(sAMAccountName=" + ldap.EscapeFilter(userName) + "))"
-	found, err := search(conn, s.BaseDN, ldap.ScopeWholeSubtree, filter, Attributes)
+	found, err := search(conn, s.BaseDN, filter, Attributes)
 	if err != nil {
 		return directory.User{}, "", fmt.Errorf("search for the user: %w", err)
 	}
@@ -128,9 +128,14 @@ func (s *Settings) find(conn *ldap.Conn, userName string) (directory.User, strin
 	return user, found[0].DN, nil
 }
 
-// search never follows what a directory refers to: the library hands references over, and they are dropped here.
-func search(conn *ldap.Conn, base string, scope int, filter string, attributes []string) ([]*ldap.Entry, error) {
+// search reads the root DSE (base "") or everything under base. It never follows what a directory refers to: the library hands references
+// over, and they are dropped here.
+func search(conn *ldap.Conn, base, filter string, attributes []string) ([]*ldap.Entry, error) {
 	const atMost = 2 // one more than there may be
+	scope := ldap.ScopeWholeSubtree
+	if base == "" {
+		scope = ldap.ScopeBaseObject
+	}
 	r, err := conn.Search(ldap.NewSearchRequest(base, scope, ldap.NeverDerefAliases, atMost, 0, false, filter, attributes, nil))
 	if err != nil {
 		return nil, err

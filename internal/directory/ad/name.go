@@ -31,7 +31,7 @@ func CheckName(name string) error {
 	}
 	for _, r := range name {
 		// unicode.IsPrint leaves out controls, NUL, format characters that do not show (U+200B, U+202E) and spaces other than U+0020.
-		if !unicode.IsPrint(r) || r == utf8.RuneError || strings.ContainsRune(`"/\[]:;|=,+*?<>@()&!~%#`, r) {
+		if !unicode.IsPrint(r) || r == utf8.RuneError || strings.ContainsRune(`"/\[]:;|=,+*?<>@`, r) {
 			return fmt.Errorf("the user name has the character %q, which it cannot have", r)
 		}
 	}
