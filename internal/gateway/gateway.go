@@ -1,18 +1,28 @@
 // Package gateway is the people's door: one TLS listener for the portal, health and the certificate authority's revocation list.
+// A person's way is admission by registration code, login at their directory, a session, and a one-time ticket for one desktop, a
+// file each.
 //
 // It refuses to answer the AWS API. What it serves without TLS is only what must be readable before TLS can be trusted: health, the
 // revocation list (RFC 5280 section 4.2.1.13), and a redirect.
 package gateway
 
 import (
+	"context"
+	"crypto/sha256"
+	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"time"
 
 	"carrel/internal/clock"
+	"carrel/internal/directory"
+	"carrel/internal/ident"
+	"carrel/internal/ticket"
 )
 
-// Gateway is the people's door. All fields must be set.
+// Gateway is the people's door. Make one with its fields set; those up to Clock are needed always, the others unless Auth is nil:
+// then there is no portal, only its pages.
 type Gateway struct {
 	// Ready tells what is not ready yet, nil when everything is.
 	Ready func() error
@@ -21,23 +31,77 @@ type Gateway struct {
 	// Pages are the embedded web assets.
 	Pages fs.FS
 	Clock clock.Clock
+
+	// Directories finds the registered directory with a registration code, given in upper case.
+	Directories func(code string) (ident.DirectoryID, bool)
+	// Auth checks passwords; Passwords changes those that must be, and may be nil.
+	Auth      directory.Authenticator
+	Passwords PasswordChanger
+	Desktops  Desktops
+	Tickets   *ticket.Office
+	// Screen carries a desktop's screen over the request's WebSocket for whoever spends a ticket issued for the binding.
+	Screen func(http.ResponseWriter, *http.Request, ticket.Binding)
+	// Cut ends the live screens of a session.
+	Cut    func(session [sha256.Size]byte)
+	Random io.Reader
+	Log    *slog.Logger
+
+	sessions sessions
+	users    throttle
+	places   throttle
+}
+
+// PasswordChanger changes a user's password for the user.
+type PasswordChanger interface {
+	// ChangePassword needs the old password: *directory.LoginError, directory.ErrWeakPassword, directory.ErrUnavailable.
+	ChangePassword(ctx context.Context, id ident.DirectoryID, userName string, old, next directory.Password) error
 }
 
 // Handler serves the TLS side.
 func (g *Gateway) Handler() http.Handler {
+	g.users = throttle{limit: failuresOfUser, window: failureWindow, keys: throttleKeys}
+	g.places = throttle{limit: failuresOfPlace, window: failureWindow, keys: throttleKeys}
 	mux := http.NewServeMux()
 	g.open(mux)
+	if g.Auth != nil {
+		g.portal(mux)
+	}
 	pages := http.FileServerFS(g.Pages)
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { pages.ServeHTTP(w, r) })
+	return guarded(mux)
+}
+
+// portal is the table of the portal's calls.
+func (g *Gateway) portal(mux *http.ServeMux) {
+	mux.HandleFunc("POST /api/session", g.login)
+	mux.HandleFunc("DELETE /api/session", g.logout)
+	mux.HandleFunc("GET /api/session", g.signedIn(func(w http.ResponseWriter, _ *http.Request, s *Session) { reply(w, http.StatusOK, g.whoami(s)) }))
+	mux.HandleFunc("GET /api/desktops", g.signedIn(g.list))
+	mux.HandleFunc("POST /api/desktops/{id}/start", g.signedIn(g.act("start", g.Desktops.Start)))
+	mux.HandleFunc("POST /api/desktops/{id}/restart", g.signedIn(g.act("restart", g.Desktops.Restart)))
+	mux.HandleFunc("POST /api/desktops/{id}/connect", g.signedIn(g.connect))
+	mux.HandleFunc("GET /api/screen", g.signedIn(func(w http.ResponseWriter, r *http.Request, s *Session) { g.Screen(w, r, binding(r, s)) }))
+	mux.HandleFunc("GET /api/", func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusNotFound, "no-such-call", "There is no such call.")
+	})
+}
+
+// guarded puts in front of everything what protects the pages from other sites: no request of theirs changes anything
+// (Sec-Fetch-Site and Origin, besides the cookie's SameSite), no page of theirs frames ours, no script but our files runs (SES-4).
+func guarded(next http.Handler) http.Handler {
+	checked := http.NewCrossOriginProtection().Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		// No script at all yet, so none is allowed; nothing may frame the page (SES-4).
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; "+
+			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Strict-Transport-Security", "max-age=31536000")
-		pages.ServeHTTP(w, r)
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()")
+		checked.ServeHTTP(w, r)
 	})
-	return mux
 }
 
 // Plain serves the side without TLS: everything that is not open is redirected to the same address over TLS.

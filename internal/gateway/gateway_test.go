@@ -105,7 +105,7 @@ func TestPlainSideRedirectsAndServesNothingElse(t *testing.T) {
 func TestPagesCannotBeFramedOrScripted(t *testing.T) {
 	r := ask(newGateway(t, nil).Handler(), "GET", "/")
 	policy := r.Header.Get("Content-Security-Policy")
-	if r.StatusCode != 200 || !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "script-src") ||
+	if r.StatusCode != 200 || !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") || !strings.Contains(policy, "script-src 'self';") ||
 		r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Strict-Transport-Security") == "" {
 		t.Errorf("SES-4: %d %v", r.StatusCode, r.Header)
 	}

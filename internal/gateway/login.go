@@ -1,0 +1,219 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"carrel/internal/directory"
+	"carrel/internal/ident"
+	"carrel/internal/ticket"
+)
+
+// answerGrid is what the time of every refused login is rounded up to: unknown registration code, unknown user, wrong password and
+// locked account are answered alike and at the same moments (ENU-1), although only some of them ask a directory.
+const answerGrid = 500 * time.Millisecond
+
+// The allowances of logins. A person who mistypes has enough of them; a directory's own lockout is usually stricter.
+const (
+	failureWindow   = 10 * time.Minute
+	failuresOfUser  = 8
+	failuresOfPlace = 60
+	throttleKeys    = 50_000
+)
+
+// loginTimeout is how long a directory may take.
+const loginTimeout = 20 * time.Second
+
+type loginRequest struct {
+	Code     string `json:"code"`
+	UserName string `json:"userName"`
+	Password string `json:"password"`
+	// NewPassword replaces a password that is right but expired or to be changed.
+	NewPassword string `json:"newPassword,omitempty"`
+}
+
+// login opens a session: admission by registration code, then the directory's word on the password.
+func (g *Gateway) login(w http.ResponseWriter, r *http.Request) {
+	began := g.Clock.Now()
+	in, ok := read[loginRequest](w, r)
+	if !ok {
+		return
+	}
+	name := strings.TrimSpace(in.UserName)
+	if in.Code == "" || name == "" || in.Password == "" || len(name) > 256 || len(in.Password) > 1024 || len(in.NewPassword) > 1024 {
+		fail(w, http.StatusBadRequest, "incomplete", "Enter the registration code, your user name and your password.")
+		return
+	}
+	place := peer(r)
+	code := strings.ToUpper(strings.TrimSpace(in.Code))
+	// Counted by what was typed, not by what exists.
+	keys := []string{"user " + code + " " + strings.ToLower(name), "place " + network(place)}
+	if wait, yes := g.throttled(keys, began); yes {
+		w.Header().Set("Retry-After", seconds(wait))
+		fail(w, http.StatusTooManyRequests, "too-many-attempts", "Too many attempts. Wait a few minutes and try again.")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), loginTimeout)
+	defer cancel()
+	dir, user, err := g.check(ctx, code, name, in)
+	if err != nil {
+		g.refuse(w, r, refusal{began: began, keys: keys, code: code, name: name, err: err})
+		return
+	}
+	g.users.succeeded(keys[0])
+	value, session, err := g.sessions.begin(g.Random, g.Clock.Now(), dir, user)
+	if err != nil {
+		g.Log.Error("login", "error", err)
+		fail(w, http.StatusServiceUnavailable, "busy", "The portal is busy. Try again in a moment.")
+		return
+	}
+	g.Log.Info("login", "directory", dir, "user", user.Name, "sid", user.SID, "from", place)
+	setCookie(w, value, ageLimit)
+	reply(w, http.StatusOK, g.whoami(session))
+}
+
+func (g *Gateway) throttled(keys []string, now time.Time) (time.Duration, bool) {
+	if wait, yes := g.users.refused(keys[0], now); yes {
+		return wait, true
+	}
+	return g.places.refused(keys[1], now)
+}
+
+// errNotRegistered: no directory has the code. It is answered like a wrong password.
+var errNotRegistered = errors.New("gateway: no directory with this registration code")
+
+// check asks the directory.
+func (g *Gateway) check(ctx context.Context, code, name string, in loginRequest) (ident.DirectoryID, directory.User, error) {
+	id, ok := g.Directories(code)
+	if !ok {
+		return "", directory.User{}, errNotRegistered
+	}
+	user, err := g.Auth.Authenticate(ctx, id, name, directory.NewPassword(in.Password))
+	var refused *directory.LoginError
+	if errors.As(err, &refused) && (refused.Reason == directory.ReasonMustChange || refused.Reason == directory.ReasonExpired) && in.NewPassword != "" && g.Passwords != nil {
+		if err := g.Passwords.ChangePassword(ctx, id, name, directory.NewPassword(in.Password), directory.NewPassword(in.NewPassword)); err != nil {
+			return "", directory.User{}, err
+		}
+		user, err = g.Auth.Authenticate(ctx, id, name, directory.NewPassword(in.NewPassword))
+	}
+	if err == nil && (!user.Enabled || user.SID == "") {
+		// A directory's yes without saying to whom is none.
+		err = &directory.LoginError{Reason: directory.ReasonDisabled}
+	}
+	return id, user, err
+}
+
+// refusal is a login that was refused.
+type refusal struct {
+	began      time.Time
+	keys       []string
+	code, name string
+	err        error
+}
+
+// refuse answers a refused login. Only the owner of the right password is told that it has to be changed.
+func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, f refusal) {
+	var login *directory.LoginError
+	reason := "directory unavailable"
+	status, code, text := http.StatusUnauthorized, "refused", "The registration code, user name or password is not right, or the account cannot be used."
+	switch {
+	case errors.Is(f.err, errNotRegistered):
+		reason = "registration code"
+	case errors.As(f.err, &login):
+		reason = string(login.Reason)
+		if login.Reason == directory.ReasonMustChange || login.Reason == directory.ReasonExpired {
+			status, code, text = http.StatusForbidden, "password-change", "Your password has to be changed before you can go on."
+		}
+	case errors.Is(f.err, directory.ErrWeakPassword):
+		reason = "new password refused"
+		status, code, text = http.StatusForbidden, "password-weak", "Your organisation's rules do not allow this new password. Choose a longer or more varied one, and none you have used before."
+	default:
+		// Fail closed, and say that it is not the person's fault (R18).
+		status, code, text = http.StatusServiceUnavailable, "directory-unavailable", "Your organisation's directory does not answer. Try again in a few minutes."
+	}
+	if status == http.StatusUnauthorized {
+		now := g.Clock.Now()
+		g.users.failed(f.keys[0], now)
+		g.places.failed(f.keys[1], now)
+	}
+	// The name as typed may be a password typed into the wrong field: it is not logged.
+	g.Log.Warn("login refused", "reason", reason, "from", peer(r), "error", unlessLogin(f.err))
+	g.wait(r.Context(), f.began)
+	fail(w, status, code, text)
+}
+
+// unlessLogin keeps the reason, which is logged anyway, from standing there twice.
+func unlessLogin(err error) string {
+	var login *directory.LoginError
+	if errors.As(err, &login) || errors.Is(err, errNotRegistered) {
+		return ""
+	}
+	return err.Error()
+}
+
+// wait waits for the next point of the grid of times at which refusals are answered.
+func (g *Gateway) wait(ctx context.Context, began time.Time) {
+	spent := g.Clock.Now().Sub(began)
+	left := answerGrid - spent%answerGrid
+	fired, stop := g.Clock.After(left)
+	defer stop()
+	select {
+	case <-fired:
+	case <-ctx.Done():
+	}
+}
+
+// logout ends the session, its tickets and its desktops' connections.
+func (g *Gateway) logout(w http.ResponseWriter, r *http.Request) {
+	if s := g.sessions.find(r, g.Clock.Now()); s != nil {
+		g.sessions.end(func(other *Session) bool { return other.ID == s.ID })
+		g.Tickets.Revoke(ticket.Match{Session: s.ID})
+		g.Cut(s.ID)
+	}
+	setCookie(w, "", -time.Second)
+	reply(w, http.StatusOK, struct{}{})
+}
+
+// EndSessions ends every session of a user in a directory, with its tickets and live desktops; an empty sid: of all its users.
+func (g *Gateway) EndSessions(id ident.DirectoryID, sid string) int {
+	ended := g.sessions.end(func(s *Session) bool { return s.Directory == id && (sid == "" || s.User.SID == sid) })
+	for _, s := range ended {
+		g.Tickets.Revoke(ticket.Match{Session: s.ID})
+		g.Cut(s.ID)
+	}
+	return len(ended)
+}
+
+// who is the answer to "who am I".
+type who struct {
+	UserName    string            `json:"userName"`
+	DisplayName string            `json:"displayName"`
+	Directory   ident.DirectoryID `json:"directory"`
+	Ends        time.Time         `json:"ends"`
+}
+
+func (g *Gateway) whoami(s *Session) who {
+	return who{UserName: s.User.Name, DisplayName: s.User.DisplayName, Directory: s.Directory, Ends: s.Began.Add(ageLimit).UTC()}
+}
+
+// peer is the address at the other end of the connection. Headers that claim another one are nobody's word (IPG-3).
+func peer(r *http.Request) netip.Addr {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr().Unmap()
+}
+
+// network is what attempts are counted by: an IPv4 address, or the IPv6 network that one customer usually has.
+func network(a netip.Addr) string {
+	if a.Is6() {
+		p, _ := a.Prefix(64)
+		return p.String()
+	}
+	return a.String()
+}
