@@ -55,6 +55,7 @@ func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Proce
 			opened.close()
 		}
 	}(h)
+	defer unhurried()()
 	if h.store, err = openStore(ctx, conf, log); err != nil {
 		return nil, err
 	}

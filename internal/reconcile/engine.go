@@ -104,11 +104,14 @@ func (e *Engine[T]) Run(ctx context.Context) error {
 	return nil
 }
 
-// resync adds every record now and again.
+// resync looks at every record now and again, and adds those that something is to be done about: of a hundred thousand at a start those are
+// few, and the first requests wait for the same processors.
 func (e *Engine[T]) resync(ctx context.Context) {
 	for {
 		for rec := range state.All(e.cfg.DB.Snapshot(), e.cfg.Table) {
-			e.queue.add(e.cfg.Table.ID(rec))
+			if choice := e.cfg.Choose(rec, e.cfg.Clock.Now()); choice.Plan != nil || !choice.Wake.IsZero() {
+				e.queue.add(e.cfg.Table.ID(rec))
+			}
 		}
 		fired, stop := e.cfg.Clock.After(e.cfg.Resync)
 		select {

@@ -86,8 +86,14 @@ func (v *packedView[T]) clone() anyView {
 // packedRecord is a record on its way into the view.
 type packedRecord struct {
 	row packedRow
-	// hashes of each index's keys.
-	hashes [][]uint64
+	// places are where it stands in the indexes.
+	places []place
+}
+
+// place is a posting's place: which index, and the hash of the key.
+type place struct {
+	index int
+	hash  uint64
 }
 
 func (v *packedView[T]) prepare(it Item) (prepared, error) {
@@ -98,23 +104,23 @@ func (v *packedView[T]) prepare(it Item) (prepared, error) {
 	return v.pack(rec), nil
 }
 
-func (v *packedView[T]) pack(rec *T) packedRecord {
+func (v *packedView[T]) pack(rec *T) *packedRecord {
 	b := make([]byte, 0, 512)
 	id := v.def.ID(rec)
 	b = append(binary.AppendUvarint(b, uint64(len(id))), id...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.def.Meta(rec).Revision))
 	b = v.def.packed.pack(b, reflect.ValueOf(rec).Elem(), v.words)
-	return packedRecord{packedRow(b), v.hashes(rec)}
+	return &packedRecord{packedRow(b), v.places(rec)}
 }
 
-func (v *packedView[T]) hashes(rec *T) [][]uint64 {
-	all := make([][]uint64, len(v.def.Indexes))
+func (v *packedView[T]) places(rec *T) []place {
+	all := make([]place, 0, len(v.def.Indexes))
 	for i, ix := range v.def.Indexes {
 		if ix.Of == nil {
 			continue
 		}
 		for _, key := range ix.Of(rec) {
-			all[i] = append(all[i], hashOf(key))
+			all = append(all, place{i, hashOf(key)})
 		}
 	}
 	return all
@@ -133,23 +139,16 @@ func (v *packedView[T]) unpack(row packedRow) *T {
 }
 
 func (v *packedView[T]) insert(p prepared) {
-	n := p.(packedRecord)
-	old, replaced := v.rows.ReplaceOrInsert(n.row)
-	var was [][]uint64
-	if replaced {
-		was = v.hashes(v.unpack(old))
-	}
-	for i, tree := range v.indexes {
-		if replaced {
-			for _, h := range was[i] {
-				if !slices.Contains(n.hashes[i], h) {
-					tree.Delete(packedPosting{h, old})
-				}
+	n := p.(*packedRecord)
+	if old, replaced := v.rows.ReplaceOrInsert(n.row); replaced {
+		for _, was := range v.places(v.unpack(old)) {
+			if !slices.Contains(n.places, was) {
+				v.indexes[was.index].Delete(packedPosting{was.hash, old})
 			}
 		}
-		for _, h := range n.hashes[i] {
-			tree.ReplaceOrInsert(packedPosting{h, n.row})
-		}
+	}
+	for _, at := range n.places {
+		v.indexes[at.index].ReplaceOrInsert(packedPosting{at.hash, n.row})
 	}
 }
 
@@ -158,10 +157,8 @@ func (v *packedView[T]) remove(id string) {
 	if !ok {
 		return
 	}
-	for i, hashes := range v.hashes(v.unpack(old)) {
-		for _, h := range hashes {
-			v.indexes[i].Delete(packedPosting{h, old})
-		}
+	for _, was := range v.places(v.unpack(old)) {
+		v.indexes[was.index].Delete(packedPosting{was.hash, old})
 	}
 }
 
