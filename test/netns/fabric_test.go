@@ -53,11 +53,24 @@ func open(t *testing.T, cfg linuxnet.Config) *linuxnet.Fabric {
 	return f
 }
 
+// reopen opens what another has closed, as the next process does.
+func reopen(t *testing.T, cfg linuxnet.Config) *linuxnet.Fabric {
+	t.Helper()
+	f, err := linuxnet.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// tidy removes everything.
 func tidy(t *testing.T, f *linuxnet.Fabric, cfg linuxnet.Config) {
 	_ = f.Close() // The test may have done so.
 	f, err := linuxnet.Open(cfg)
 	if err != nil {
-		return // Another cleanup did it.
+		t.Error(err)
+		return
 	}
 	defer f.Close()
 	ctx := context.Background() // The test's own has ended.
@@ -110,7 +123,7 @@ func TestTheFabricConforms(t *testing.T) {
 					if err := f.Close(); err != nil {
 						t.Fatal(err)
 					}
-					return set(open(t, cfg))
+					return set(reopen(t, cfg))
 				}}
 		}
 		return set(f)

@@ -191,15 +191,21 @@ func (n *network) raise(p *port) error {
 	if err := n.handle.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring up %s: %w", p.device, err)
 	}
-	index := link.Attrs().Index
-	// Permanent: nothing a guest says changes who has the address.
-	err = n.handle.NeighSet(&netlink.Neigh{LinkIndex: index, Family: unix.AF_INET, State: netlink.NUD_PERMANENT, IP: p.address.AsSlice(), HardwareAddr: p.mac})
-	if err != nil {
-		return fmt.Errorf("neighbour %s: %w", p.address, err)
+	if err := n.neighbour(p, link); err != nil {
+		return err
 	}
-	err = n.handle.RouteReplace(&netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: host(p.address), Src: router(p.rec.Subnet).AsSlice()})
+	err = n.handle.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: host(p.address), Src: router(p.rec.Subnet).AsSlice()})
 	if err != nil {
 		return fmt.Errorf("route to %s: %w", p.address, err)
+	}
+	return nil
+}
+
+// neighbour says which MAC has the port's address. Permanent: nothing a guest says changes it.
+func (n *network) neighbour(p *port, link netlink.Link) error {
+	err := n.handle.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: unix.AF_INET, State: netlink.NUD_PERMANENT, IP: p.address.AsSlice(), HardwareAddr: p.mac})
+	if err != nil {
+		return fmt.Errorf("neighbour %s: %w", p.address, err)
 	}
 	return nil
 }

@@ -156,10 +156,12 @@ func (f *Fabric) complete(n *network) error {
 			return err
 		}
 	}
-	// What is in the VPC and nobody's must not look for a way out.
-	err = n.handle.RouteReplace(&netlink.Route{Dst: network4(n.rec.CIDR), Type: unix.RTN_UNREACHABLE, Priority: 1 << 20})
-	if err != nil {
-		return fmt.Errorf("route of %s: %w", n.rec.CIDR, err)
+	// What is in the VPC and nobody's must not look for a way out. It is not answered either: a desktop has no business knowing which
+	// addresses are somebody's and only closed to it.
+	for _, p := range []netip.Prefix{n.rec.CIDR, linkLocal} {
+		if err := n.handle.RouteReplace(&netlink.Route{Dst: network4(p), Type: unix.RTN_BLACKHOLE, Priority: 1 << 20}); err != nil {
+			return fmt.Errorf("route of %s: %w", p, err)
+		}
 	}
 	if f.uplink != nil {
 		if err := f.uplink.connect(n); err != nil {

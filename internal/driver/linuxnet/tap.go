@@ -1,6 +1,7 @@
 package linuxnet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -161,7 +162,12 @@ func (f *Fabric) OpenTap(ctx context.Context, id ident.InterfaceID) (*driver.Tap
 	if err != nil {
 		return nil, fmt.Errorf("open tap of %s: %w", id, err)
 	}
-	if err := errors.Join(reset(fd), n.handle.LinkSetHardwareAddr(link, routerMAC)); err != nil {
+	err = reset(fd)
+	if !bytes.Equal(link.Attrs().HardwareAddr, routerMAC) {
+		// Whoever has the queue may change it. With the address the kernel forgets the neighbours.
+		err = errors.Join(err, n.handle.LinkSetHardwareAddr(link, routerMAC))
+	}
+	if err := errors.Join(err, n.neighbour(p, link)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open tap of %s: %w", id, err), unix.Close(fd))
 	}
 	return &driver.Tap{File: os.NewFile(uintptr(fd), p.device), NIC: p.nic(), MTU: f.cfg.MTU}, nil
