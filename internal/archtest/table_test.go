@@ -46,7 +46,7 @@ var table = map[string]row{
 	"internal/state/etcd":        {implementations, []string{"internal/state"}},
 	"internal/state/memory":      {implementations, []string{"internal/state"}},
 	"internal/state/statetest":   {implementations, []string{"internal/state", "internal/state/memory", "internal/ident", "internal/clock"}},
-	"internal/driver/sim":        {implementations, []string{"internal/driver", "internal/directory", "internal/ident", "internal/clock"}},
+	"internal/driver/sim":        {implementations, []string{"internal/driver", "internal/directory", "internal/ident", "internal/clock", "internal/rfb"}}, // Its screen speaks RFB.
 	"internal/driver/drivertest": {implementations, []string{"internal/driver", "internal/directory", "internal/ident"}},
 	"internal/audit":             {implementations, []string{"internal/state", "internal/evidence", "internal/api/shape", "internal/clock", "internal/ident"}},
 	"internal/pki":               {implementations, []string{"internal/clock"}},
@@ -64,6 +64,7 @@ var table = map[string]row{
 	"internal/directory/ad":      {implementations, []string{"internal/directory", "internal/ident"}},
 	"internal/hostapi":           {implementations, []string{"internal/driver", "internal/directory", "internal/ident"}},
 	"internal/rfb":               {words, nil},
+	"internal/rfb/rfbtest":       {words, []string{"internal/rfb"}},
 	"internal/ticket":            {words, []string{"internal/ident"}},
 
 	"internal/identity":              {decisions, []string{"internal/state", "internal/sigv4", "internal/awserr", "internal/arn", "internal/ident", "internal/clock"}},

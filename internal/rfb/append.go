@@ -1,6 +1,9 @@
 package rfb
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"image"
+)
 
 // The messages a client sends, appended to b.
 
@@ -63,8 +66,8 @@ func AppendUpdate(b []byte, n int) []byte {
 }
 
 // AppendRectangle writes a rectangle's header.
-func AppendRectangle(b []byte, x, y int, size Size, e Encoding) []byte {
-	b = appendSize(appendSize(b, Size{x, y}), size)
+func AppendRectangle(b []byte, at image.Point, size Size, e Encoding) []byte {
+	b = appendSize(appendSize(b, Size{at.X, at.Y}), size)
 	return binary.BigEndian.AppendUint32(b, uint32(e))
 }
 
@@ -81,7 +84,7 @@ const (
 
 // AppendExtendedDesktopSize writes the rectangle that tells a screen's size: why it is sent and how the request went.
 func AppendExtendedDesktopSize(b []byte, why, status int, r Resize) []byte {
-	b = AppendRectangle(b, why, status, r.Size, PseudoExtendedDesktopSize)
+	b = AppendRectangle(b, image.Pt(why, status), r.Size, PseudoExtendedDesktopSize)
 	return appendScreen(append(b, 1, 0, 0, 0), r)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"image"
 	"io"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ func message(parts ...any) []byte {
 }
 
 func rectangle(x, y, w, h int, e rfb.Encoding) []byte {
-	return rfb.AppendRectangle(nil, x, y, rfb.Size{Width: w, Height: h}, e)
+	return rfb.AppendRectangle(nil, image.Pt(x, y), rfb.Size{Width: w, Height: h}, e)
 }
 
 func update(rectangles ...[]byte) []byte {

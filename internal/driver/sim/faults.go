@@ -26,7 +26,7 @@ func steps() []struct {
 		{"hypervisor", []string{"start", "stop", "reboot", "scrub", "release"}, []string{"place", "inspect", "list", "zero"}},
 		{"volumes", []string{"create", "erase", "release"}, []string{"list"}},
 		{"fabric", []string{"attach", "detach"}, []string{"list"}},
-		{"display", nil, []string{"ready"}},
+		{"display", nil, []string{"ready", "connect"}},
 		{"domain", []string{"provision", "remove"}, []string{"inspect", "list", "lookup", "authenticate", "create-user", "set-password", "delete-user", "list-users"}},
 	}
 }

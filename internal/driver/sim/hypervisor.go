@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -148,7 +149,7 @@ func (h *Hypervisor) Reboot(ctx context.Context, id ident.WorkspaceID, count int
 		}
 		s.machines[id] = &next
 		out = next.info()
-		return s.fillMemory(id)
+		return errors.Join(s.clearScreen(next.Spec), s.fillMemory(id))
 	})
 	return out, err
 }
@@ -217,7 +218,7 @@ func (s *Sim) become(id ident.WorkspaceID, next *machine) error {
 		return err
 	}
 	s.machines[id] = next
-	return s.dropMemory(id)
+	return errors.Join(s.unplug(id, next.State == driver.MachineScrubbed), s.dropMemory(id))
 }
 
 // Release forgets a scrubbed machine.
@@ -259,5 +260,5 @@ func (h *Hypervisor) Lose(id ident.WorkspaceID) (bool, error) {
 		return false, err
 	}
 	delete(s.machines, id)
-	return true, s.dropMemory(id)
+	return true, errors.Join(s.unplug(id, true), s.dropMemory(id))
 }

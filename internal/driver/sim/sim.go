@@ -72,6 +72,7 @@ type Sim struct {
 	domains  map[ident.DirectoryID]*domain
 	// addresses finds the interface at a place (see place).
 	addresses map[string]ident.InterfaceID
+	screens   screens
 }
 
 // Open finds what an earlier simulation in cfg.Dir left, or begins a new one. A journal line cut off by a crash is dropped: its
