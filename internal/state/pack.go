@@ -144,6 +144,10 @@ func (p *packed) byte() byte {
 
 // uint reads what binary.AppendUvarint has written.
 func (p *packed) uint() (u uint64) {
+	if b := p.rest[0]; b < 0x80 { // most are small
+		p.rest = p.rest[1:]
+		return uint64(b)
+	}
 	for shift := 0; ; shift += 7 {
 		b := p.byte()
 		u |= uint64(b&0x7f) << shift

@@ -62,3 +62,31 @@ func TestAUserHasOneWorkspace(t *testing.T) {
 		}
 	})
 }
+
+func TestAddressesOfASubnetAreFoundByTheirIDs(t *testing.T) {
+	db := statetest.NewDB(t)
+	update(t, db, func(tx *state.Tx) {
+		for _, at := range []struct {
+			subnet  ident.SubnetID
+			address string
+		}{{"subnet-1", "10.0.0.9"}, {"subnet-1", "10.0.0.10"}, {"subnet-10", "10.0.0.9"}, {"subnet-0", "10.0.0.9"}} {
+			state.Put(tx, state.Interfaces, &state.Interface{ID: "eni-1", SubnetID: at.subnet, Address: at.address})
+		}
+	})
+	snap := db.Snapshot()
+	var found []string
+	for i := range state.AllBy(snap, state.Interfaces, state.InterfacesBySubnet, "subnet-1") {
+		found = append(found, i.Address)
+	}
+	if len(found) != 2 || found[0] != "10.0.0.10" || found[1] != "10.0.0.9" {
+		t.Errorf("%v", found)
+	}
+	if n := state.CountBy(snap, state.Interfaces, state.InterfacesBySubnet, "subnet-1"); n != 2 {
+		t.Errorf("%d", n)
+	}
+	page, next := state.PageBy(snap, state.Interfaces, state.InterfacesBySubnet, "subnet-1", "", 1)
+	last, end := state.PageBy(snap, state.Interfaces, state.InterfacesBySubnet, "subnet-1", next, 1)
+	if len(page) != 1 || page[0].Address != "10.0.0.10" || len(last) != 1 || last[0].Address != "10.0.0.9" || end != "" {
+		t.Errorf("%+v, then from %q %+v, then %q", page, next, last, end)
+	}
+}
