@@ -79,7 +79,7 @@ func (d *directory) start(ctx context.Context, cfg EmbeddedConfig) (*Store, erro
 		return nil, err
 	}
 	s := newStore(nil, defaultPrefix)
-	s.page, s.database = embeddedPage, databasePath(d.path)
+	s.page = embeddedPage
 	failed := func(err error) { s.end(fmt.Errorf("the etcd server has failed: %w", err)) }
 	server, err := d.launch(ctx, cfg, failed)
 	if err != nil {
@@ -87,6 +87,7 @@ func (d *directory) start(ctx context.Context, cfg EmbeddedConfig) (*Store, erro
 	}
 	s.client = v3client.New(server.Server)
 	s.room = func() error { return d.room(cfg.Reserve) }
+	s.pages = func() error { return dropPages(server.Server.Backend(), databasePath(d.path)) }
 	s.shut = func() error {
 		if errors.Is(s.Err(), errClosed) {
 			leaveSnapshot(s.client, server)

@@ -270,7 +270,7 @@ func TestPagesGivenBackAreReadAgain(t *testing.T) {
 	const n = 100
 	for i := range n {
 		mustPut(t, s, fmt.Sprint(i), strings.Repeat("x", 1000))
-		if err := dropMapped(s.database); err != nil {
+		if err := s.pages(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,10 +2,13 @@ package etcd
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
+	"go.etcd.io/etcd/server/v3/storage/backend"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,13 +16,32 @@ import (
 // read counts as this process's memory until the kernel needs it, though reads of records never come here. The mapping is a shared one of a
 // file that is only read through it, so nothing is lost: a page that is needed again comes from the kernel's cache of the file.
 func (s *Store) GiveBack() {
-	if s.database != "" {
-		_ = dropMapped(s.database) // the memory is the kernel's to take anyway
+	if s.pages == nil {
+		return
 	}
+	_, done, err := s.begin(context.Background())
+	if err != nil {
+		return
+	}
+	defer done()
+	_ = s.pages() // the memory is the kernel's to take anyway
+}
+
+// dropPages drops the pages of a backend's file. A transaction is open meanwhile, because bbolt does not move or end its mapping under one:
+// where it was there could be something else by the time the kernel is told, and that would be lost.
+func dropPages(of backend.Backend, path string) error {
+	tx := of.ConcurrentReadTx()
+	tx.RLock()
+	defer tx.RUnlock()
+	return dropMapped(path)
 }
 
 // dropMapped tells the kernel that no page of a mapped file is needed.
 func dropMapped(path string) error {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
 	maps, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return err

@@ -38,8 +38,8 @@ type Store struct {
 	page int64
 	// room, where set, is asked before every transaction that writes whether there is space for it.
 	room func() error
-	// database is the file that this process has mapped, if the server is in it.
-	database string
+	// pages, where set, gives the mapped pages of the server's database back.
+	pages func() error
 	// shut ends what the Store runs on, once.
 	shut func() error
 
