@@ -17,6 +17,8 @@ const (
 	MachineRunning MachineState = "running"
 	// MachineStopped: guest memory is saved encrypted under a key of its own, the memory itself is zeroed and given back.
 	MachineStopped MachineState = "stopped"
+	// MachineFailed: the machine has ended by itself or does not answer; its memory is still held. Start scrubs it and boots anew.
+	MachineFailed MachineState = "failed"
 	// MachineScrubbed: memory and saved memory are gone; the report is kept until Release.
 	MachineScrubbed MachineState = "scrubbed"
 )
@@ -43,7 +45,7 @@ type Machine struct {
 	WorkspaceID ident.WorkspaceID
 	State       MachineState
 	Host        string
-	// MemoryBytes is the guest memory held; 0 unless running.
+	// MemoryBytes is the guest memory held; 0 unless running or failed.
 	MemoryBytes int64
 	// Run names this run of the virtual machine on its host; a resume is a new run.
 	Run string
@@ -70,9 +72,16 @@ type ScrubReport struct {
 	ReadBytes   int64
 	// ProcessBytes is what was zeroed in the machine process itself: its heap holds guest data and disk keys.
 	ProcessBytes int64
+	// ProcessEnded: the process had ended by itself before it could be overwritten (it crashed, or was killed from outside). Its pages went back
+	// to the kernel; Facts.InitOnFree tells whether they were zeroed there. ProcessBytes is 0 then.
+	ProcessEnded bool
+	// ProcessSkipped counts the process's writable bytes that were not overwritten, by reason ("device"), and those of which a copy may be
+	// elsewhere ("was in swap").
+	ProcessSkipped map[string]int64
 	// NonZero counts the bytes that did not read back as zero.
 	NonZero int64
-	// Digest is the SHA-256 of the memory as read back, lower-case hexadecimal.
+	// Digest is of the memory as read back, lower-case hexadecimal: SHA-256 of all of it ("simulated"), or SHA-256 of the SHA-256 of each MiB
+	// of it, in order (the last may be shorter): "qemu-freeze-zero-seal-readback".
 	Digest string
 	// Sealed: the kernel refused further writable mappings before the read-back began.
 	Sealed bool
