@@ -234,10 +234,10 @@ func (b *Block) Populate(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := populate(b.file, w, from, to, unix.MADV_POPULATE_WRITE); err != nil {
+		if err := populate(b.file, w[from:to], from, unix.MADV_POPULATE_WRITE); err != nil {
 			return err
 		}
-		return populate(b.file, r, from, to, unix.MADV_POPULATE_READ)
+		return populate(b.file, r[from:to], from, unix.MADV_POPULATE_READ)
 	})
 	if err != nil {
 		return fmt.Errorf("take %d bytes of memory: %w", b.size, err)
@@ -248,20 +248,20 @@ func (b *Block) Populate(ctx context.Context) error {
 	return nil
 }
 
-// populate maps the pages of m[from:to]. advice is MADV_POPULATE_READ or _WRITE.
-func populate(file *os.File, m []byte, from, to int64, advice int) error {
-	err := unix.Madvise(m[from:to], advice)
+// populate maps the pages of m, which is mapped at offset from of the file. advice is MADV_POPULATE_READ or _WRITE.
+func populate(file *os.File, m []byte, from int64, advice int) error {
+	err := unix.Madvise(m, advice)
 	if !errors.Is(err, unix.EINVAL) {
 		return err
 	}
 	// Linux before 5.14. The pages are taken by fallocate, which reports a full host as an error where touching them would be SIGBUS.
 	if advice == unix.MADV_POPULATE_WRITE {
-		if err := unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, from, to-from); err != nil {
+		if err := unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, from, int64(len(m))); err != nil {
 			return err
 		}
 	}
 	var sum byte
-	for i := from; i < to; i += pageBytes {
+	for i := 0; i < len(m); i += pageBytes {
 		sum |= m[i]
 	}
 	_ = sum

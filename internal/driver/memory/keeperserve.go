@@ -72,6 +72,9 @@ func (s *server) serve(l *net.UnixListener) error {
 func (s *server) converse(c *net.UnixConn, l *net.UnixListener) {
 	defer func() { _ = c.Close() }()
 	if uid, err := peerUID(c); err != nil || uid != s.uid {
+		if _, file, err := receive(c); err == nil && file != nil { // Unread, it would turn the answer into a broken connection.
+			_ = file.Close()
+		}
 		_ = send(c, refusal(fmt.Errorf("user %d may not speak to the keeper", uid)), nil)
 		return
 	}

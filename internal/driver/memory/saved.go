@@ -83,6 +83,7 @@ type Writer struct {
 	dst    io.Writer
 	seal   *sealer
 	buf    []byte // The next chunk's plaintext; its capacity has room for the tag.
+	ahead  [4096]byte
 	err    error
 	closed bool
 }
@@ -129,13 +130,17 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 // ReadFrom takes everything from a stream with no copy between: io.Copy uses it.
 func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 	for w.err == nil && !w.closed {
-		if len(w.buf) == chunkBytes {
-			w.flush(false)
-			continue
+		into := w.buf[len(w.buf):chunkBytes]
+		if len(into) == 0 { // Whether this chunk is the last is known only when something follows.
+			into = w.ahead[:]
 		}
-		m, err := src.Read(w.buf[len(w.buf):chunkBytes])
-		w.buf = w.buf[:len(w.buf)+m]
+		m, err := src.Read(into)
 		n += int64(m)
+		if len(w.buf) < chunkBytes {
+			w.buf = w.buf[:len(w.buf)+m]
+		} else if _, e := w.Write(into[:m]); e != nil {
+			return n, e
+		}
 		if errors.Is(err, io.EOF) {
 			return n, w.err
 		}
@@ -165,6 +170,7 @@ func (w *Writer) Close() error {
 		w.flush(true)
 	}
 	clear(w.buf[:cap(w.buf)])
+	clear(w.ahead[:])
 	w.seal.wipe()
 	return w.err
 }

@@ -326,7 +326,7 @@ func (s *scrub) zeroBlock(ctx context.Context) error {
 	}
 	if !b.populated {
 		if err := pieces(b.size, stepBytes, func(_, from, to int64) error {
-			return populate(b.file, w, from, to, unix.MADV_POPULATE_WRITE)
+			return populate(b.file, w[from:to], from, unix.MADV_POPULATE_WRITE)
 		}); err != nil {
 			return fmt.Errorf("map memory: %w", err)
 		}
@@ -373,7 +373,7 @@ func (s *scrub) readBack(ctx context.Context) error {
 	}
 	r, err := b.readable()
 	if err == nil {
-		err = pieces(b.size, stepBytes, func(_, from, to int64) error { return populate(b.file, r, from, to, unix.MADV_POPULATE_READ) })
+		err = pieces(b.size, stepBytes, func(_, from, to int64) error { return populate(b.file, r[from:to], from, unix.MADV_POPULATE_READ) })
 	}
 	if err != nil {
 		return fmt.Errorf("read memory back: %w", err)
