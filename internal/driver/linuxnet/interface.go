@@ -26,6 +26,7 @@ type port struct {
 	address netip.Addr
 	mac     net.HardwareAddr
 	device  string
+	index   int // of the device, once it is up
 	rec     portRecord
 }
 
@@ -176,6 +177,7 @@ func (n *network) raise(p *port) error {
 	if err != nil {
 		return err
 	}
+	p.index = link.Attrs().Index
 	conf := "ipv4/conf/" + p.device
 	err = enter(n.ns, func() error {
 		return apply([]setting{

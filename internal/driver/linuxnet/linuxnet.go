@@ -279,7 +279,9 @@ func (f *Fabric) networks() []*network {
 type Port struct {
 	NIC driver.NIC
 	// Device is the tap's name inside the VPC's namespace: the one thing about a packet that a guest cannot choose.
-	Device           string
+	Device string
+	// Index is the device's: another after it was made anew, which a socket bound to the device must be, too.
+	Index            int
 	VPCCIDR, Subnet  netip.Prefix
 	Router, Resolver netip.Addr
 	MTU              int
@@ -294,7 +296,7 @@ func (f *Fabric) Ports() ([]Port, <-chan struct{}) {
 	for _, n := range f.networks() {
 		n.mu.Lock()
 		for _, p := range n.ports {
-			all = append(all, Port{NIC: p.nic(), Device: p.device, VPCCIDR: n.rec.CIDR, Subnet: p.rec.Subnet, Router: router(p.rec.Subnet),
+			all = append(all, Port{NIC: p.nic(), Device: p.device, Index: p.index, VPCCIDR: n.rec.CIDR, Subnet: p.rec.Subnet, Router: router(p.rec.Subnet),
 				Resolver: resolver(n.rec.CIDR), MTU: f.cfg.MTU})
 		}
 		n.mu.Unlock()
