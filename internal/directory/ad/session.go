@@ -33,12 +33,12 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Conn is LDAP on an open connection, with what the peer may send bounded and until deadline at the longest. The caller closes it.
-func Conn(c net.Conn, deadline time.Time) (*ldap.Conn, error) {
+// Conn is LDAP on an open connection, until deadline at the longest and with what the peer may send bounded to most bytes. The caller closes it.
+func Conn(c net.Conn, deadline time.Time, most int) (*ldap.Conn, error) {
 	if err := c.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	l := ldap.NewConn(&bounded{c, maxConversation}, false)
+	l := ldap.NewConn(&bounded{c, most}, false)
 	l.Start()
 	return l, nil
 }
@@ -69,7 +69,7 @@ func (s *Settings) with(ctx context.Context, server Server, fn func(*ldap.Conn) 
 	if err != nil {
 		return err
 	}
-	conn, err := Conn(raw, deadline)
+	conn, err := Conn(raw, deadline, maxConversation)
 	if err != nil {
 		return errors.Join(err, raw.Close())
 	}
