@@ -320,7 +320,7 @@ func TestServicesForwardADirectorysNamesToItsControllerInTheVPC(t *testing.T) {
 // resolverOfTheWorld is a DNS server on the host's loopback.
 func resolverOfTheWorld(t *testing.T) netip.AddrPort {
 	t.Helper()
-	ns, err := os.Open("/proc/self/ns/net")
+	ns, err := os.Open("/proc/thread-self/ns/net") // Not self: the main thread may have been lent to a guest.
 	if err != nil {
 		t.Fatal(err)
 	}

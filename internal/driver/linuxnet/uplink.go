@@ -110,7 +110,7 @@ func openUplink(cfg Config) (*uplink, error) {
 	}
 	path := u.cfg.Namespace
 	if path == "" {
-		path = "/proc/self/ns/net"
+		path = "/proc/thread-self/ns/net" // Not self: the main thread may be one that has gone elsewhere.
 	}
 	var err error
 	if u.ns, err = os.Open(path); err != nil {
