@@ -28,8 +28,6 @@ type Keeper struct {
 	dir, lock *os.File
 	host      Host
 	now       func() time.Time
-	// hook is called at every point of a scrub; tests end the process there, or write where nobody may.
-	hook func(point string)
 
 	// reviving: one at a time looks for the keeper process or starts it. process is the one started here, to be waited for.
 	reviving sync.Mutex
@@ -64,7 +62,7 @@ type Entry struct {
 // blocks that the keeper has. The directory should be on a file system that survives the host role (/run is enough; blocks do not survive a
 // restart of the host). driver.ErrBusy: another host role uses it. driver.ErrUnavailable: a keeper exists and does not answer.
 func Connect(ctx context.Context, dir string) (*Keeper, error) {
-	k := &Keeper{now: time.Now, hook: func(string) {}, known: map[string]*holding{}, busy: map[string]bool{}}
+	k := &Keeper{now: time.Now, known: map[string]*holding{}, busy: map[string]bool{}}
 	err := k.open(dir)
 	if err == nil {
 		err = k.revive(ctx)

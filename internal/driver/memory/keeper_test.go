@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -195,7 +197,7 @@ func TestKeeperSpeaksToItsUserOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{uid: uint32(os.Geteuid()) + 1, blocks: map[string]*held{}}
+	s := newServer(uint32(os.Geteuid()) + 1)
 	ended := make(chan error)
 	go func() { ended <- s.serve(l) }()
 	c, err := net.DialUnix("unixpacket", nil, l.Addr().(*net.UnixAddr))
@@ -226,12 +228,16 @@ func TestKeeperHasGivenUpWhatItDoesNotNeed(t *testing.T) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		status[name] = strings.TrimSpace(value)
 	}
-	for name, want := range map[string]string{"CapInh": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1"} {
+	want := map[string]string{"CapInh": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1"}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "1"}) {
+		delete(want, "NoNewPrivs") // See dropCapabilities.
+	}
+	for name, want := range want {
 		if status[name] != want {
 			t.Errorf("%s is %s, want %s", name, status[name], want)
 		}
 	}
-	if eff := status["CapEff"]; eff != "0000000000000000" && eff != "0000000000004000" {
+	if eff := status["CapEff"]; want["NoNewPrivs"] != "" && eff != "0000000000000000" && eff != "0000000000004000" {
 		t.Errorf("CapEff is %s: want none, or CAP_IPC_LOCK", eff)
 	}
 	if os.Geteuid() == 0 && !strings.HasPrefix(status["Uid"], fmt.Sprint(KeeperUser)) {
@@ -278,7 +284,7 @@ func TestDirectoryThatOthersMayEnterIsRefused(t *testing.T) {
 }
 
 func TestKeeperListsMoreThanAPacketHolds(t *testing.T) {
-	s := &server{blocks: map[string]*held{}}
+	s := newServer(0)
 	meta := []byte(`"` + strings.Repeat("x", 3000) + `"`)
 	for i := range 40 {
 		s.blocks[fmt.Sprintf("run-%02d", i)] = &held{meta: meta}
@@ -320,9 +326,35 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("meta of %d bytes was accepted", len(r.Meta))
 		}
 		// Whatever is asked for, a server that holds nothing gives and keeps nothing.
-		s := &server{blocks: map[string]*held{}}
+		s := newServer(0)
 		if _, out, _ := s.answer(b, nil); out != nil || len(s.blocks) != 0 {
 			t.Fatal("something was given or kept")
 		}
 	})
+}
+
+func TestKeeperLocksWhatItMayLockAndSaysSo(t *testing.T) {
+	b := allocate(t, testBytes)
+	file, err := reopen(b.file, unix.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(0)
+	if keep, err := s.put(request{Op: opPut, ID: "run-1", Meta: []byte("{}")}, file); err != nil || !keep {
+		t.Fatal(keep, err)
+	}
+	h := s.blocks["run-1"]
+	<-h.done
+	if r, _, err := s.get("run-1"); err != nil || r.Entries[0].Locked != lockable(testBytes) {
+		t.Errorf("locked %v, %v: allowed is %v", r.Entries[0].Locked, err, lockable(testBytes))
+	}
+	if err := b.Readonly(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.FcntlInt(b.file.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE); err != nil {
+		t.Errorf("the keeper's mapping is in the way of sealing: %v", err)
+	}
+	if err := s.delete("run-1"); err != nil || !s.empty() {
+		t.Errorf("a clean sealed block was kept: %v", err)
+	}
 }

@@ -60,7 +60,7 @@ func keep(args []string) error {
 	if err := harden(); err != nil {
 		return err
 	}
-	return (&server{uid: uint32(uid), blocks: map[string]*held{}}).serve(l)
+	return newServer(uint32(uid)).serve(l)
 }
 
 // harden gives up what the keeper does not need. What the kernel does not allow an unprivileged one is left out.

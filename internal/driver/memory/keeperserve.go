@@ -44,9 +44,12 @@ type server struct {
 	once   sync.Once
 }
 
+func newServer(uid uint32) *server {
+	return &server{uid: uid, blocks: map[string]*held{}, quit: make(chan struct{})}
+}
+
 // serve answers until a quit request. conns bounds how many callers are served at once.
 func (s *server) serve(l *net.UnixListener) error {
-	s.quit = make(chan struct{})
 	conns := make(chan struct{}, 16)
 	for {
 		c, err := l.AcceptUnix()

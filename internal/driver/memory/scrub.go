@@ -25,10 +25,13 @@ type ScrubOptions struct {
 	Rescan bool
 	// Patience bounds the wait for threads to stop and for foreign mappings to go; 0 is 10 seconds.
 	Patience time.Duration
+	// Observe is told every point that is reached, in the order of Points. Whatever it does there, ending this process included, another Scrub completes
+	// the work.
+	Observe func(point string)
 }
 
-// The points of a scrub, in order. After each of them the process may be killed and another Scrub completes the work.
-var points = []string{"begun", "frozen", "process zeroed", "process noted", "killed", "end noted", "zeroed", "zeroes noted", "unmapped", "sealed", "read", "report noted", "deleted"}
+// Points are the points of a scrub, in order.
+var Points = [...]string{"begun", "frozen", "process zeroed", "process noted", "killed", "end noted", "zeroed", "zeroes noted", "unmapped", "sealed", "read", "report noted", "deleted"}
 
 // scrub is one run of the sequence.
 type scrub struct {
@@ -63,6 +66,9 @@ func (k *Keeper) Scrub(ctx context.Context, id string, o ScrubOptions) (driver.S
 	}()
 	if o.Patience <= 0 {
 		o.Patience = 10 * time.Second
+	}
+	if o.Observe == nil {
+		o.Observe = func(string) {}
 	}
 	s := &scrub{k: k, id: id, options: o, report: &driver.ScrubReport{}}
 	for _, step := range []func(context.Context) error{s.begin, s.endProcess, s.zeroAndSeal, s.readBack, s.letGo} {
@@ -101,7 +107,7 @@ func (s *scrub) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	s.k.hook("begun")
+	s.options.Observe("begun")
 	return nil
 }
 
@@ -189,12 +195,12 @@ func (s *scrub) endProcess(ctx context.Context) error {
 	if err := p.kill(limited); err != nil {
 		return err
 	}
-	s.k.hook("killed")
+	s.options.Observe("killed")
 	s.j.RunEnded = s.k.now().UTC()
 	if err := s.k.saveJournal(s.id, s.j); err != nil {
 		return err
 	}
-	s.k.hook("end noted")
+	s.options.Observe("end noted")
 	return nil
 }
 
@@ -228,7 +234,7 @@ func (s *scrub) ended() error {
 	if err := s.k.saveJournal(s.id, s.j); err != nil {
 		return err
 	}
-	s.k.hook("end noted")
+	s.options.Observe("end noted")
 	return nil
 }
 
@@ -239,7 +245,7 @@ func (s *scrub) zeroProcess(ctx context.Context, p *process) error {
 	if err := p.freeze(limited); err != nil {
 		return err
 	}
-	s.k.hook("frozen")
+	s.options.Observe("frozen")
 	if !s.k.host.CoreDumpsOff(p.pid) {
 		s.j.Facts.CoreDumpsOff = false
 	}
@@ -250,12 +256,12 @@ func (s *scrub) zeroProcess(ctx context.Context, p *process) error {
 	if runs, err := p.running(); err != nil || runs != "" {
 		return errors.Join(err, fmt.Errorf("process %d was continued by somebody while it was overwritten: thread %s", p.pid, runs))
 	}
-	s.k.hook("process zeroed")
+	s.options.Observe("process zeroed")
 	s.j.ProcessZeroed, s.j.ProcessBytes, s.j.Skipped = true, w.Bytes, w.Skipped
 	if err := s.k.saveJournal(s.id, s.j); err != nil {
 		return err
 	}
-	s.k.hook("process noted")
+	s.options.Observe("process noted")
 	return nil
 }
 
@@ -301,10 +307,10 @@ func (s *scrub) zeroAndSeal(ctx context.Context) error {
 		if err := s.zeroBlock(ctx); err != nil {
 			return err
 		}
-		s.k.hook("unmapped")
+		s.options.Observe("unmapped")
 		_, err = unix.FcntlInt(b.file.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|sizeSeals)
 		if err == nil {
-			s.k.hook("sealed")
+			s.options.Observe("sealed")
 			return nil
 		}
 		if !errors.Is(err, unix.EBUSY) {
@@ -334,13 +340,13 @@ func (s *scrub) zeroBlock(ctx context.Context) error {
 	if err := zeroBytes(ctx, w); err != nil {
 		return err
 	}
-	s.k.hook("zeroed")
+	s.options.Observe("zeroed")
 	if s.j.MemoryBytes != b.size {
 		s.j.MemoryBytes = b.size
 		if err := s.k.saveJournal(s.id, s.j); err != nil {
 			return err
 		}
-		s.k.hook("zeroes noted")
+		s.options.Observe("zeroes noted")
 	}
 	b.populated = false // A new mapping, should there have to be one, is empty.
 	return b.unmapWritable()
@@ -382,7 +388,7 @@ func (s *scrub) readBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.k.hook("read")
+	s.options.Observe("read")
 	j, m := s.j, s.j.Meta
 	*s.report = driver.ScrubReport{WorkspaceID: m.WorkspaceID, Host: m.Host, Method: Method, Run: m.Run, RunStarted: m.Created, RunEnded: j.RunEnded,
 		MemoryBytes: j.MemoryBytes, ReadBytes: b.size, ProcessBytes: j.ProcessBytes, ProcessEnded: j.ProcessEnded, ProcessSkipped: maps.Clone(j.Skipped),
@@ -394,7 +400,7 @@ func (s *scrub) readBack(ctx context.Context) error {
 	if err := s.k.saveJournal(s.id, j); err != nil {
 		return err
 	}
-	s.k.hook("report noted")
+	s.options.Observe("report noted")
 	return nil
 }
 
@@ -404,7 +410,7 @@ func (s *scrub) letGo(ctx context.Context) error {
 	if err != nil && !errors.Is(err, driver.ErrNotFound) {
 		return err
 	}
-	s.k.hook("deleted")
+	s.options.Observe("deleted")
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()
 	h := s.k.known[s.id]

@@ -61,7 +61,7 @@ func TestScrubLeavesNothingInProcessAndBlock(t *testing.T) {
 	if n := bytes.Count(w, []byte(marker)); n < testBytes/512 {
 		t.Errorf("the marker is %d times in the block before", n)
 	}
-	k.hook = func(point string) {
+	observe := func(point string) {
 		switch point {
 		case "frozen":
 			if s := threadStates(t, m.pid()); strings.Trim(s, "T") != "" || len(s) < 4 {
@@ -75,7 +75,7 @@ func TestScrubLeavesNothingInProcessAndBlock(t *testing.T) {
 			}
 		}
 	}
-	r, err := k.Scrub(context.Background(), "run-1", ScrubOptions{Rescan: true})
+	r, err := k.Scrub(context.Background(), "run-1", ScrubOptions{Rescan: true, Observe: observe})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func beHost() {
 		must(k.SetProcess(ctx, "run-1", m.Process.Pid))
 	}
 	fmt.Println("ready")
-	k.hook = func(p string) {
+	observe := func(p string) {
 		if p == point {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
@@ -149,14 +149,14 @@ func beHost() {
 	if point == "running" || point == "unnoted" {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
-	_, err = k.Scrub(ctx, "run-1", ScrubOptions{})
+	_, err = k.Scrub(ctx, "run-1", ScrubOptions{Observe: observe})
 	must(err)
 	must(errors.New("the point was not reached"))
 }
 
 // Every point of the sequence at which the host role may be killed; "running" is before a scrub, "unnoted" before the process was noted.
 func TestScrubIsCompletedAfterTheHostRoleWasKilledAtAnyPoint(t *testing.T) {
-	for _, point := range append([]string{"unnoted", "running"}, points...) {
+	for _, point := range append([]string{"unnoted", "running"}, Points[:]...) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			dir := runDir(t)
@@ -201,18 +201,18 @@ func TestScrubIsCompletedAfterTheHostRoleWasKilledAtAnyPoint(t *testing.T) {
 }
 
 func TestScrubIsCompletedWhenTheMachineIsKilledAtAnyPoint(t *testing.T) {
-	for _, point := range append([]string{"before"}, points[:5]...) {
+	for _, point := range append([]string{"before"}, Points[:5]...) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			k := connect(t, runDir(t))
 			m, _, _ := heldMachine(t, k, "run-1")
-			k.hook = func(p string) {
+			observe := func(p string) {
 				if p == point {
 					m.kill()
 				}
 			}
-			k.hook("before")
-			r, err := k.Scrub(context.Background(), "run-1", ScrubOptions{})
+			observe("before")
+			r, err := k.Scrub(context.Background(), "run-1", ScrubOptions{Observe: observe})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -278,7 +278,7 @@ func TestScrubIsRefusedWhileSomebodyMapsTheBlock(t *testing.T) {
 func TestAByteThatSomebodyWroteAfterZeroingIsFound(t *testing.T) {
 	k := connect(t, runDir(t))
 	_, b, _ := heldMachine(t, k, "run-1")
-	k.hook = func(point string) {
+	observe := func(point string) {
 		if point == "unmapped" {
 			if _, err := b.file.WriteAt([]byte{7, 0, 9}, testBytes-5000); err != nil {
 				t.Error(err)
@@ -286,7 +286,7 @@ func TestAByteThatSomebodyWroteAfterZeroingIsFound(t *testing.T) {
 		}
 	}
 	for range 2 { // Sealed, it stays so.
-		r, err := k.Scrub(context.Background(), "run-1", ScrubOptions{})
+		r, err := k.Scrub(context.Background(), "run-1", ScrubOptions{Observe: observe})
 		if !errors.Is(err, driver.ErrUnclean) || r.NonZero != 2 || !r.Sealed || r.ReadBytes != testBytes || r.Digest == ZeroDigest(testBytes) {
 			t.Errorf("report %+v, %v: want two bytes found", r, err)
 		}
@@ -302,14 +302,14 @@ func TestAByteThatSomebodyWroteAfterZeroingIsFound(t *testing.T) {
 func TestScrubOfOneBlockTwiceAtOnceIsBusy(t *testing.T) {
 	k := connect(t, runDir(t))
 	heldMachine(t, k, "run-1")
-	k.hook = func(point string) {
+	observe := func(point string) {
 		if point == "frozen" {
 			if _, err := k.Scrub(context.Background(), "run-1", ScrubOptions{}); !errors.Is(err, driver.ErrBusy) {
 				t.Errorf("the second gave %v", err)
 			}
 		}
 	}
-	if _, err := k.Scrub(context.Background(), "run-1", ScrubOptions{}); err != nil {
+	if _, err := k.Scrub(context.Background(), "run-1", ScrubOptions{Observe: observe}); err != nil {
 		t.Error(err)
 	}
 }
@@ -318,12 +318,12 @@ func TestScrubThatIsCancelledIsCompletedLater(t *testing.T) {
 	k := connect(t, runDir(t))
 	heldMachine(t, k, "run-1")
 	ctx, cancel := context.WithCancel(context.Background())
-	k.hook = func(point string) {
+	observe := func(point string) {
 		if point == "frozen" {
 			cancel()
 		}
 	}
-	if _, err := k.Scrub(ctx, "run-1", ScrubOptions{}); !errors.Is(err, context.Canceled) {
+	if _, err := k.Scrub(ctx, "run-1", ScrubOptions{Observe: observe}); !errors.Is(err, context.Canceled) {
 		t.Errorf("gave %v", err)
 	}
 	r, err := k.Scrub(context.Background(), "run-1", ScrubOptions{})
