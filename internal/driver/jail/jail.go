@@ -226,7 +226,7 @@ func (l *Limits) defaults() {
 	}
 }
 
-// executable resolves a program to the file itself and finds the loader its ELF header asks for ("" for a static one).
+// executable resolves a program to the file itself and finds the loader its ELF header asks for, under the name in it ("" for a static one).
 func executable(program string) (path, loader string, err error) {
 	if !filepath.IsAbs(program) {
 		return "", "", fmt.Errorf("program %q is not an absolute path", program)
@@ -248,7 +248,7 @@ func executable(program string) (path, loader string, err error) {
 			return "", "", fmt.Errorf("program %s: %w", path, err)
 		}
 		loader = strings.TrimRight(string(b), "\x00")
-		if loader, err = filepath.EvalSymlinks(loader); err != nil {
+		if _, err := os.Stat(loader); err != nil {
 			return "", "", fmt.Errorf("program %s: its loader: %w", path, err)
 		}
 	}

@@ -57,6 +57,12 @@ func buildRoot(p *plan, answer *report) error {
 	if err := changeRoot(root); err != nil {
 		return err
 	}
+	if p.Scratch > 0 {
+		// First, so that it does not cover what comes from a place below /tmp.
+		if err := scratch(p.Scratch); err != nil {
+			return fmt.Errorf("/tmp: %w", err)
+		}
+	}
 	for _, s := range sources {
 		if err := s.attach(); err != nil {
 			return fmt.Errorf("%s: %w", s.path, err)
@@ -65,11 +71,6 @@ func buildRoot(p *plan, answer *report) error {
 	if p.Proc {
 		if err := (source{path: "/proc", dir: true, tree: proc}).attach(); err != nil {
 			return fmt.Errorf("/proc: %w", err)
-		}
-	}
-	if p.Scratch > 0 {
-		if err := scratch(p.Scratch); err != nil {
-			return fmt.Errorf("/tmp: %w", err)
 		}
 	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
@@ -91,19 +92,24 @@ func take(p *plan) ([]source, error) {
 		all = append(all, s)
 		return nil
 	}
-	readOnly := p.ReadOnly
-	for _, path := range []string{p.Program, p.Loader} {
-		if path != "" && !covered(path, readOnly) {
-			readOnly = append(readOnly, path)
-		}
-	}
-	for i, path := range readOnly {
-		if covered(path, readOnly[:i]) {
+	for i, path := range p.ReadOnly {
+		if covered(path, p.ReadOnly[:i]) {
 			continue
 		}
 		if err := add(path, plain|unix.MOUNT_ATTR_RDONLY); err != nil {
 			return nil, err
 		}
+	}
+	for _, path := range []string{p.Program, p.Loader} {
+		if path == "" || covered(path, p.ReadOnly) {
+			continue
+		}
+		s := source{path: path}
+		var err error
+		if s.tree, err = detach(path, plain|unix.MOUNT_ATTR_RDONLY); err != nil {
+			return nil, fmt.Errorf("take %s: %w", path, err)
+		}
+		all = append(all, s)
 	}
 	for _, path := range p.Writable {
 		if err := add(path, plain|unix.MOUNT_ATTR_NOEXEC); err != nil {
@@ -130,16 +136,22 @@ func takeOne(path string, flags uint64) (source, error) {
 		return s, err
 	}
 	s.dir = info.IsDir()
-	// Recursive: a user namespace may not take a directory without what is mounted in it, which could uncover something.
-	s.tree, err = unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	s.tree, err = detach(path, flags)
+	return s, err
+}
+
+// detach takes what a path leads to, through links. Recursive: a user namespace may not take a directory without what is mounted in it, which
+// could uncover something.
+func detach(path string, flags uint64) (int, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
-		return s, fmt.Errorf("open_tree: %w", err)
+		return -1, fmt.Errorf("open_tree: %w", err)
 	}
 	attr := unix.MountAttr{Attr_set: flags}
-	if err := unix.MountSetattr(s.tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
-		return s, fmt.Errorf("mount_setattr: %w", err)
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+		return -1, fmt.Errorf("mount_setattr: %w", err)
 	}
-	return s, nil
+	return tree, nil
 }
 
 // changeRoot makes a detached mount the root and gives the old one up.
