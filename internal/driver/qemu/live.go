@@ -1,0 +1,136 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"carrel/internal/driver/jail"
+	"carrel/internal/driver/qmp"
+)
+
+// live are the ways to a machine that runs.
+type live struct {
+	process *jail.Process
+	monitor *qmp.Client
+	agent   *qmp.Agent
+	console *tail
+
+	// screens counts the names given to screen connections.
+	mu      sync.Mutex
+	screens int
+	// over is closed when the process has ended.
+	over chan struct{}
+	exit jail.Exit
+}
+
+// agentTimeout is how long the guest's agent may take for one answer; under emulation the guest is slow.
+const agentTimeout = 60 * time.Second
+
+func (l *live) alive() bool {
+	if l == nil {
+		return false
+	}
+	select {
+	case <-l.over:
+		return false
+	default:
+		return l.monitor != nil && l.monitor.Err() == nil
+	}
+}
+
+// watch waits for the process's end.
+func (l *live) watch() {
+	defer close(l.over)
+	if exit, err := l.process.Wait(context.Background()); err == nil {
+		l.exit = exit
+	}
+}
+
+// close gives up the ways to a machine whose process has ended.
+func (l *live) close() error {
+	if l == nil {
+		return nil
+	}
+	<-l.over
+	var err error
+	if l.monitor != nil {
+		err = l.monitor.Close()
+	}
+	if l.agent != nil {
+		err = errors.Join(err, l.agent.Close())
+	}
+	return err
+}
+
+// status asks the machine what it does.
+func (l *live) status(ctx context.Context) (string, error) {
+	var s struct {
+		Status string `json:"status"`
+	}
+	err := l.monitor.Execute(ctx, "query-status", nil, &s)
+	return s.Status, err
+}
+
+// pair makes a connected pair of sockets: one end as a connection of ours, the other as a file for the machine.
+func pair(name string) (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair for %s: %w", name, err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name)
+	conn, err := net.FileConn(ours)
+	if err = errors.Join(err, ours.Close()); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("socketpair for %s: %w", name, err), theirs.Close())
+	}
+	return conn, theirs, nil
+}
+
+// keyPipe is a pipe that a passphrase can be read from once, by user uid: the machine opens it by its name under /proc.
+func keyPipe(passphrase []byte, uid int) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	// It is far smaller than a pipe, so this waits for nobody.
+	_, err = w.Write(passphrase)
+	err = errors.Join(err, w.Close())
+	if os.Geteuid() == 0 {
+		err = errors.Join(err, r.Chown(uid, uid))
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// tail keeps the last of what a machine prints, to be looked at when it does not start.
+type tail struct {
+	mu   sync.Mutex
+	last []byte
+}
+
+const tailBytes = 32 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = append(t.last, p...)
+	if over := len(t.last) - tailBytes; over > 0 {
+		t.last = append(t.last[:0], t.last[over:]...)
+	}
+	return len(p), nil
+}
+
+// end is the last of it, in quotes where it is not plain text: a guest chooses what it prints.
+func (t *tail) end(n int) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return fmt.Sprintf("%q", t.last[max(0, len(t.last)-n):])
+}

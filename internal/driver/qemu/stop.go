@@ -1,0 +1,223 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"carrel/internal/driver"
+	"carrel/internal/driver/jail"
+	"carrel/internal/driver/memory"
+	"carrel/internal/driver/qmp"
+	"carrel/internal/ident"
+)
+
+// Stop saves the machine's memory encrypted and scrubs it.
+func (d *Driver) Stop(ctx context.Context, id ident.WorkspaceID) (driver.Machine, error) {
+	var out driver.Machine
+	err := d.exclusively(id, func(m *machine) error {
+		switch {
+		case m == nil:
+			return fmt.Errorf("stop %s: %w", id, driver.ErrNotFound)
+		case m.State == driver.MachineScrubbed:
+			return fmt.Errorf("stop %s: %w", id, driver.ErrOrder)
+		case m.State == driver.MachineRunning:
+			if err := d.stop(ctx, m); err != nil {
+				return fmt.Errorf("stop %s: %w", id, err)
+			}
+		case m.State != driver.MachineStopped:
+			// What has failed has nothing to be saved; it is stopped by being clean, and boots from its disk.
+			if err := d.bury(ctx, m); err != nil {
+				return fmt.Errorf("stop %s: %w", id, err)
+			}
+			m.State, m.Since = driver.MachineStopped, d.cfg.Clock.Now().UTC()
+			if err := d.save(m); err != nil {
+				return err
+			}
+		}
+		var err error
+		out, err = d.Inspect(ctx, id)
+		return err
+	})
+	return out, err
+}
+
+func (d *Driver) stop(ctx context.Context, m *machine) error {
+	if m.Saved == nil && m.live.alive() {
+		if err := d.keep(ctx, m); err != nil {
+			// The guest goes on: a stop that fails must not cost anybody their work.
+			return errors.Join(err, m.live.monitor.Execute(context.WithoutCancel(ctx), "cont", nil, nil))
+		}
+	}
+	report, err := d.scrubRun(ctx, m)
+	if err != nil {
+		return err
+	}
+	run := m.Run
+	m.Report, m.State, m.MemoryBytes, m.Process, m.UID, m.live = &report, driver.MachineStopped, 0, jail.Identity{}, 0, nil
+	m.Since = d.cfg.Clock.Now().UTC()
+	if err := d.save(m); err != nil {
+		return err
+	}
+	return d.cfg.Keeper.Forget(ctx, run)
+}
+
+// keep writes the machine's memory and device state, encrypted under a fresh key, and notes it in the record when all of it is on disk.
+func (d *Driver) keep(ctx context.Context, m *machine) error {
+	key, err := memory.NewKey(d.cfg.Random)
+	if err != nil {
+		return err
+	}
+	defer key.Destroy()
+	s := &saved{KeyID: key.ID(), Bytes: m.MemoryBytes}
+	if err := key.Expose(func(b []byte) error {
+		s.Wrapped, err = d.cfg.Keys.Wrap("", savedBinding(m, s), b)
+		return err
+	}); err != nil {
+		return fmt.Errorf("wrap the key of saved memory: %w", err)
+	}
+	path := d.path(m, savedFile)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	err = d.migrateOut(ctx, m.live, f, key)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("save memory: %w", err), os.Remove(path))
+	}
+	m.Saved = s
+	return d.save(m)
+}
+
+func savedBinding(m *machine, s *saved) string {
+	return string(m.Spec.WorkspaceID) + " memory " + s.KeyID
+}
+
+// migrateOut has QEMU write its state into a pipe, and encrypts what comes out of it.
+func (d *Driver) migrateOut(ctx context.Context, l *live, dst io.Writer, key *memory.Key) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	err = l.monitor.Execute(ctx, "stop", nil, nil)
+	if err == nil {
+		// Its default is a network's; and zero pages go as one byte.
+		err = l.monitor.Execute(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(1) << 40}, nil)
+	}
+	if err == nil {
+		err = l.monitor.GetFD(ctx, "save", w)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		return err
+	}
+	out, err := memory.Save(dst, key)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if _, err := out.ReadFrom(r); err != nil {
+			out.Abort()
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		err := l.monitor.Execute(ctx, "migrate", map[string]any{"uri": "fd:save"}, nil)
+		if err == nil {
+			err = migrated(ctx, l.monitor)
+		}
+		if err != nil {
+			// The reader waits for the end of a stream that does not come.
+			_ = r.SetReadDeadline(time.Unix(1, 0))
+			_ = r.Close()
+		}
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		out.Abort()
+		return err
+	}
+	return out.Close()
+}
+
+// migrated waits for the end of a migration.
+func migrated(ctx context.Context, monitor *qmp.Client) error {
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		var s struct {
+			Status string `json:"status"`
+			Desc   string `json:"error-desc"`
+		}
+		if err := monitor.Execute(ctx, "query-migrate", nil, &s); err != nil {
+			return err
+		}
+		switch s.Status {
+		case "completed":
+			return nil
+		case "failed", "cancelled":
+			return fmt.Errorf("the machine's state could not be moved: %s %q", s.Status, s.Desc)
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// load gives a new machine the saved state.
+func (d *Driver) load(ctx context.Context, m *machine) error {
+	raw, err := d.cfg.Keys.Unwrap("", savedBinding(m, m.Saved), m.Saved.Wrapped)
+	if err != nil {
+		return fmt.Errorf("the key of saved memory: %w", err)
+	}
+	key, err := memory.KeyFrom(raw)
+	if err != nil {
+		return err
+	}
+	defer key.Destroy()
+	f, err := os.Open(d.path(m, savedFile))
+	if err != nil {
+		return driver.Permanent("SavedMemoryLost", err)
+	}
+	defer f.Close()
+	in, err := memory.Load(f, key)
+	if err != nil {
+		return driver.Permanent("SavedMemoryDamaged", err)
+	}
+	defer in.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	monitor := m.live.monitor
+	err = monitor.GetFD(ctx, "load", r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	if err := monitor.Execute(ctx, "migrate-incoming", map[string]any{"uri": "fd:load"}, nil); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		_, err := io.Copy(w, in)
+		return errors.Join(err, w.Close())
+	})
+	g.Go(func() error {
+		err := migrated(ctx, monitor)
+		if err != nil {
+			_ = w.SetWriteDeadline(time.Unix(1, 0))
+		}
+		return err
+	})
+	return g.Wait()
+}

@@ -1,0 +1,166 @@
+package desktop
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"carrel/internal/driver"
+)
+
+func limited(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// state waits until the machine is seen in a state: the end of a process is seen a moment after it.
+func state(t *testing.T, h *host, want driver.MachineState) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		m, err := h.driver.Inspect(t.Context(), desktop)
+		if err == nil && m.State == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v, %v: want %s", m, err, want)
+		}
+	}
+}
+
+func TestAKilledMachineIsScrubbedBeforeItStartsAnew(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	spec := h.build(t, bare)
+	first, err := h.driver.Start(limited(t), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(processOf(t, h), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	state(t, h, driver.MachineFailed)
+	if _, err := h.driver.Reboot(limited(t), desktop, 1); !errors.Is(err, driver.ErrOrder) {
+		t.Errorf("reboot: %v", err)
+	}
+	if err := h.driver.Ready(limited(t), desktop); !errors.Is(err, driver.ErrOrder) {
+		t.Errorf("ready: %v", err)
+	}
+	second, err := h.driver.Start(limited(t), spec)
+	if err != nil || second.Run == first.Run || second.State != driver.MachineRunning {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	report, err := h.driver.Scrub(limited(t), desktop)
+	if err != nil || report.Run != second.Run || report.Clean() != nil {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func TestAKilledMachineCanBeScrubbedAndTheReportSaysThatItsProcessWasGone(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	if _, err := h.driver.Start(limited(t), h.build(t, bare)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(processOf(t, h), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	state(t, h, driver.MachineFailed)
+	report, err := h.driver.Scrub(limited(t), desktop)
+	if err != nil || report.Clean() != nil || report.ProcessBytes != 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func TestAHungMachineDoesNotKeepAnybodyAndIsScrubbedWhileItHangs(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	if _, err := h.driver.Start(limited(t), h.build(t, bare)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(processOf(t, h), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := h.driver.Connect(short, desktop); err == nil {
+		t.Error("a hung machine shows its screen")
+	}
+	state(t, h, driver.MachineFailed)
+	report, err := h.driver.Scrub(limited(t), desktop)
+	if err != nil || report.Clean() != nil {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func TestAMachineThatRefusesToStartLeavesNothingAndSaysWhy(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	spec := h.build(t, bare)
+	image := h.images.(blank)
+	if err := os.WriteFile(image.path, []byte("not a qcow2 file at all"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.driver.Start(limited(t), spec)
+	if err == nil || !strings.Contains(err.Error(), "qcow2") {
+		t.Errorf("%v", err)
+	}
+	if _, err := h.driver.Inspect(t.Context(), desktop); !errors.Is(err, driver.ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+	if left, err := h.keeper.List(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("memory left: %+v, %v", left, err)
+	}
+	if _, err := h.volumes.Erase(t.Context(), spec.Root); err != nil {
+		t.Errorf("its disk is still held: %v", err)
+	}
+}
+
+// The host role is gone from one moment to the next; what its machines leave is scrubbed before the next one allocates anything.
+func TestANewHostRoleScrubsWhatTheOldOneLeft(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	spec := h.build(t, bare)
+	if _, err := h.driver.Start(limited(t), spec); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(h.fabric.Close(), h.keeper.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h.open(t, guestMemory)
+	state(t, h, driver.MachineFailed)
+	if left, err := h.keeper.List(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("memory left: %+v, %v", left, err)
+	}
+	report, err := h.driver.Scrub(limited(t), desktop)
+	if err != nil || report.Clean() != nil || report.MemoryBytes != guestMemory {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func TestAStoppedMachineOutlivesItsHostRoleAndResumes(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	spec := h.build(t, bare)
+	if _, err := h.driver.Start(limited(t), spec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.driver.Stop(limited(t), desktop); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(h.fabric.Close(), h.keeper.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h.open(t, guestMemory)
+	if m, err := h.driver.Start(limited(t), spec); err != nil || m.State != driver.MachineRunning {
+		t.Errorf("%+v, %v", m, err)
+	}
+	greeting(t, h)
+	if _, err := h.driver.Stop(limited(t), desktop); err != nil {
+		t.Fatal(err)
+	}
+	report, err := h.driver.Scrub(limited(t), desktop)
+	if err != nil || report.Clean() != nil || len(report.Keys) != 1 {
+		t.Errorf("the report of a stopped machine: %+v, %v", report, err)
+	}
+}
