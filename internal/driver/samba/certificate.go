@@ -47,7 +47,7 @@ func (d *domain) certified(now time.Time) bool {
 	if err != nil || now.Before(c.NotBefore) || now.Add(renewBefore).After(c.NotAfter) && c.NotAfter.Sub(c.NotBefore) > 2*renewBefore || now.After(c.NotAfter) {
 		return false
 	}
-	ours := d.names()
+	ours := append(d.names(), texts(d.rec.Addresses)...)
 	return !slices.ContainsFunc(ours, func(n string) bool { return c.VerifyHostname(n) != nil })
 }
 

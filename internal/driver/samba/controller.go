@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -158,7 +157,16 @@ func (d *domain) atHome(ctx context.Context, pid int) bool {
 // endStranger kills the process that has this domain's files open as a controller does, if there is one: Samba holds a lock on its pid file for
 // as long as it lives, and the kernel says who holds it.
 func (d *domain) endStranger(ctx context.Context) error {
-	f, err := os.OpenFile(filepath.Join(d.dir, stateDir, "run", "samba.pid"), os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	state, err := os.OpenRoot(filepath.Join(d.dir, stateDir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	// Through a root: the directory is the controller's, and a link in it must not lead us to another's lock.
+	f, err := state.OpenFile("run/samba.pid", os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

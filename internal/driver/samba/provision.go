@@ -32,12 +32,12 @@ func (s *Domains) Provision(ctx context.Context, spec driver.DomainSpec) (driver
 		}
 		d, err := s.get(spec.DirectoryID)
 		switch {
-		case errors.Is(err, driver.ErrNotFound) || err == nil && !d.made:
+		case err == nil && d.rec.Removing:
+			return fmt.Errorf("samba: %s is being removed: %w", spec.DirectoryID, driver.ErrOrder)
+		case err != nil || !d.made:
 			if d, err = s.create(ctx, want, spec); err != nil {
 				return fmt.Errorf("samba: make the domain of %s: %w", spec.DirectoryID, err)
 			}
-		case d.rec.Removing:
-			return fmt.Errorf("samba: %s is being removed: %w", spec.DirectoryID, driver.ErrOrder)
 		default:
 			if err := d.rec.same(want); err != nil {
 				return err
@@ -59,26 +59,22 @@ func (s *Domains) create(ctx context.Context, rec record, spec driver.DomainSpec
 			return nil, driver.Permanent("SambaMissing", fmt.Errorf("%w; install samba-ad-dc, samba-ad-provision, samba-dsdb-modules and python3-samba", err))
 		}
 	}
-	d, err := s.get(rec.DirectoryID)
+	d, err := s.enter(rec)
 	if err != nil {
-		d = s.newDomain(rec.DirectoryID)
-		if rec.UID, err = s.freeUID(); err != nil {
-			return nil, err
-		}
-	} else {
-		rec.UID = d.rec.UID
-	}
-	s.mu.Lock()
-	d.rec = rec
-	s.domains[d.id] = d
-	s.mu.Unlock()
-	if err := d.hold(ctx); err != nil {
 		return nil, err
 	}
+	// What an earlier attempt has started must not write into what is made now.
+	if err := d.endStranger(ctx); err != nil {
+		return nil, err
+	}
+	// The record is there before anything that Remove has to take back.
 	if err := d.lay(); err != nil {
 		return nil, err
 	}
 	if err := d.save(); err != nil {
+		return nil, err
+	}
+	if err := d.hold(ctx); err != nil {
 		return nil, err
 	}
 	if err := d.fill(ctx, spec); err != nil {

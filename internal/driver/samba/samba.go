@@ -250,20 +250,30 @@ func (s *Domains) all() []*domain {
 	return out
 }
 
-// freeUID is the lowest id that no domain has. PermanentError: there is none.
-func (s *Domains) freeUID() (int, error) {
+// enter takes a domain that is to be made in, with the lowest user id that no other has. PermanentError: there is none.
+func (s *Domains) enter(rec record) (*domain, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	d := s.domains[rec.DirectoryID]
+	if d != nil {
+		rec.UID = d.rec.UID
+		d.rec = rec
+		return d, nil
+	}
 	taken := map[int]bool{}
-	for _, d := range s.domains {
-		taken[d.rec.UID] = true
+	for _, other := range s.domains {
+		taken[other.rec.UID] = true
 	}
 	for uid := s.cfg.FirstUID; uid < s.cfg.FirstUID+s.cfg.UIDs; uid++ {
 		if !taken[uid] {
-			return uid, nil
+			d = s.newDomain(rec.DirectoryID)
+			rec.UID = uid
+			d.rec = rec
+			s.domains[d.id] = d
+			return d, nil
 		}
 	}
-	return 0, driver.Permanent("TooManyDirectories", fmt.Errorf("samba: all %d user ids for domains are taken", s.cfg.UIDs))
+	return nil, driver.Permanent("TooManyDirectories", fmt.Errorf("samba: all %d user ids for domains are taken", s.cfg.UIDs))
 }
 
 // Inspect asks the controller.
