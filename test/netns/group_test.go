@@ -3,14 +3,19 @@ package netns
 import (
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"carrel/internal/driver"
 	"carrel/internal/driver/linuxnet"
+	"carrel/internal/ident"
 
 	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // soon is how long a connection may take that is refused by silence: the answer does not depend on it, a slow machine only waits longer.
@@ -237,6 +242,119 @@ func TestAfterARestartTheFabricFindsWhatIsThereAndTheRulesHold(t *testing.T) {
 	stolen.SubnetCIDR = "10.0.2.0/24"
 	if _, err := f.Attach(t.Context(), stolen); driver.AsPermanent(err) == nil {
 		t.Errorf("attach with a held address: %v", err)
+	}
+}
+
+func TestAfterARestartNothingHalfMadeIsLeft(t *testing.T) {
+	cfg := config(t)
+	f := open(t, cfg)
+	a := attach(t, f, nic(vpcA, 10, sg1))
+	attach(t, f, nic(vpcB, 10, sg1))
+	// A tap without an alias is one whose Attach was killed.
+	err := f.Enter(t.Context(), vpcA, func() error {
+		link, err := netlink.LinkByName(portOf(f, a.InterfaceID).Device)
+		return errors.Join(err, makeTap("k0000000000000f"), netlink.LinkDel(link))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// VPC B's namespace is gone, as after a start of the machine.
+	if err := unix.Unmount(filepath.Join(cfg.Dir, "netns", string(vpcB)), unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	f = reopen(t, cfg)
+	if list, err := f.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("list %+v, %v", list, err)
+	}
+	err = f.Enter(t.Context(), vpcA, func() error {
+		if _, err := netlink.LinkByName("k0000000000000f"); err == nil {
+			t.Error("a half-made tap is left")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(cfg.Dir, "eni")); err != nil || len(left) != 0 {
+		t.Errorf("records %v, %v", left, err)
+	}
+	if err := f.Enter(t.Context(), vpcB, func() error { return nil }); !errors.Is(err, driver.ErrNotFound) {
+		t.Errorf("a VPC that is gone: %v", err)
+	}
+	// Everything can be made again.
+	for _, spec := range []driver.NICSpec{a, nic(vpcB, 10, sg1)} {
+		attach(t, f, spec)
+		g := boot(t, f, spec)
+		g.ping(addr("10.0.1.1"), "back")
+		g.await("back")
+	}
+}
+
+// makeTap makes a tap that stays, as the fabric begins one.
+func makeTap(name string) error {
+	fd, err := unix.Open(tun(), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+	return errors.Join(unix.IoctlIfreq(fd, unix.TUNSETIFF, req), unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1))
+}
+
+// portOf gives what the services are told of an interface.
+func portOf(f *linuxnet.Fabric, id ident.InterfaceID) linuxnet.Port {
+	ports, _ := f.Ports()
+	for _, p := range ports {
+		if p.NIC.InterfaceID == id {
+			return p
+		}
+	}
+	return linuxnet.Port{}
+}
+
+func TestATapThatWasTakenAwayIsMadeAnewAndCanBeDetached(t *testing.T) {
+	f := open(t, config(t))
+	for _, detach := range []bool{false, true} {
+		a := attach(t, f, nic(vpcA, 10, sg1))
+		before := portOf(f, a.InterfaceID)
+		// Whoever has the queue can do this: clear "persistent" and close it.
+		err := f.Enter(t.Context(), vpcA, func() error {
+			link, err := netlink.LinkByName(before.Device)
+			if err != nil {
+				return err
+			}
+			return netlink.LinkDel(link)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.OpenTap(t.Context(), a.InterfaceID); !errors.Is(err, driver.ErrNotFound) {
+			t.Errorf("open: %v", err)
+		}
+		if detach {
+			if err := f.Detach(t.Context(), a.InterfaceID); err != nil {
+				t.Errorf("detach: %v", err)
+			}
+		}
+		attach(t, f, a)
+		if after := portOf(f, a.InterfaceID); after.Index == before.Index {
+			t.Errorf("the services are not told of the new device: %+v", after)
+		}
+		g := boot(t, f, a)
+		g.send(ethernet(routerMAC, broadcast, typeIPv4, packet{from: g.ip, to: addr("10.0.1.1"), protocol: 1, payload: echo(1, 1, []byte("forged"))}.bytes()))
+		g.ping(addr("10.0.1.1"), "honest")
+		only(t, g.await("honest"), "honest")
+		g.off()
+		if err := f.Detach(t.Context(), a.InterfaceID); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -190,7 +190,6 @@ type machine struct {
 	t    *testing.T
 	spec driver.NICSpec
 	ns   *os.File
-	path string
 	// sent and got count frames at the tap.
 	mu        sync.Mutex
 	sent, got int

@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"carrel/internal/driver/linuxnet"
@@ -170,4 +173,32 @@ func TestNET1NothingButAGuestsOwnPacketsPasses(t *testing.T) {
 			a.await(string(reply))
 		}
 	})
+}
+
+// TestNET1AFloodOfBeginningsLeavesRoomForOthers: connections are kept in a table that the whole VPC shares.
+func TestNET1AFloodOfBeginningsLeavesRoomForOthers(t *testing.T) {
+	f, a, b := pair(t)
+	const flood = 30000
+	for i := range flood {
+		// To where nobody is, to the resolver and to its neighbour: forwarded or not, each would be a connection of its own.
+		to := []netip.Addr{b.ip, addr("10.0.0.2"), addr("8.8.8.8")}[i%3]
+		a.ip4(packet{to: to, protocol: 17, payload: udp(uint16(1024+i/3), 53, []byte("flood"))})
+	}
+	kept := 0
+	err := f.Enter(t.Context(), vpcA, func() error {
+		b, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
+		if err == nil {
+			kept, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d of %d are kept", kept, flood)
+	if kept > 4200 {
+		t.Errorf("%d of %d connections are kept, a desktop may have 4096", kept, flood)
+	}
+	b.ping(addr("10.0.1.1"), "others go on")
+	b.await("others go on")
 }

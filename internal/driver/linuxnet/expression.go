@@ -102,9 +102,6 @@ func deviceName(s string) []byte {
 func arrivedBy(device string) match {
 	return match{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, compare(expr.CmpOpEq, deviceName(device))}
 }
-func notArrivedBy(device string) match {
-	return match{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, compare(expr.CmpOpNeq, deviceName(device))}
-}
 func leavesBy(device string) match {
 	return match{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register}, compare(expr.CmpOpEq, deviceName(device))}
 }
@@ -152,7 +149,7 @@ func addressIn(offset uint32, set string) match {
 		&expr.Lookup{SourceRegister: register, SetName: set}}
 }
 
-// boundTo matches when device and source address are not a pair in a set.
+// notBoundIn matches when device and source address are not a pair in a set.
 func notBoundIn(set string) match {
 	return match{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: unix.NFT_REG32_00},
@@ -172,6 +169,11 @@ func atMost(perSecond uint64, burst uint32) match {
 }
 func moreThan(perSecond uint64, burst uint32) match {
 	return match{&expr.Limit{Type: expr.LimitTypePkts, Rate: perSecond, Unit: expr.LimitTimeSecond, Burst: burst, Over: true}}
+}
+
+// moreFlowsThan matches the beginning of a connection when that many which the rule has seen still last.
+func moreFlowsThan(n uint32) match {
+	return match{&expr.Connlimit{Count: n, Flags: expr.NFT_CONNLIMIT_F_INV}}
 }
 
 func accept() match { return match{&expr.Verdict{Kind: expr.VerdictAccept}} }

@@ -23,6 +23,7 @@ const tableName = "carrel"
 const (
 	setBound    = "bound"    // device . address
 	setHeld     = "held"     // the host's own addresses
+	mapBegin    = "begin"    // device of the sender -> how much it may begin
 	mapLeaving  = "leaving"  // device of the sender -> its groups' rules
 	mapEntering = "entering" // device of the receiver -> its groups' rules
 )
@@ -39,12 +40,15 @@ var (
 // its ARP cache. No two taps are on one link.
 var routerMAC = net.HardwareAddr{0x02, 0xca, 0x44, 0x45, 0x4c, 0x01}
 
-// Packets a second that one guest may send of kinds that cost the host more than forwarding.
+// What one guest may send a second of packets that cost the host more than forwarding.
 const (
 	arpRate, arpBurst     = 50, 100
 	dhcpRate, dhcpBurst   = 20, 40
 	beginRate, beginBurst = 1000, 4000
-	echoRate, echoBurst   = 20, 40
+	// maxFlows is how many connections a guest may have at a time. The table of connections is the whole VPC's, and a guest with a friend outside
+	// fills it with connections that last for days.
+	maxFlows            = 4096
+	echoRate, echoBurst = 20, 40
 )
 
 // transaction is a set of changes to a VPC's rules that happen at once or not at all.
@@ -172,7 +176,7 @@ func (t *transaction) base(name string, hook *nftables.ChainHook, priority nftab
 
 // frame writes the sets and chains that do not depend on who is there.
 func (t *transaction) frame() {
-	for _, s := range []*nftables.Set{t.bound(), t.set(setHeld, nftables.TypeIPAddr), t.verdicts(mapLeaving), t.verdicts(mapEntering)} {
+	for _, s := range []*nftables.Set{t.bound(), t.set(setHeld, nftables.TypeIPAddr), t.verdicts(mapBegin), t.verdicts(mapLeaving), t.verdicts(mapEntering)} {
 		t.declareSet(s)
 	}
 	for _, a := range t.net.rec.Held {
@@ -185,6 +189,11 @@ func (t *transaction) frame() {
 	t.rules(c, rule(notIPv4(), drop()), rule(arrivedBy("lo"), accept()), rule(arrivedBy(uplinkName), accept()),
 		rule(source(netip.IPv4Unspecified()), destination(everybody), accept()),
 		rule(notBoundIn(setBound), drop()), rule(accept()))
+
+	// How much a guest may begin, whatever it is and wherever to. A connection is kept only once its first packet has passed all chains, so what is
+	// dropped here takes no room.
+	c = t.base("begin", nftables.ChainHookPrerouting, *nftables.ChainPriorityMangle, nftables.ChainPolicyAccept)
+	t.rules(c, rule(state(stateNew), byDevice(expr.MetaKeyIIFNAME, mapBegin)))
 
 	// What a guest begins must be allowed by the sender's groups and by the receiver's: accept in one base chain does not end the next.
 	// Related packets (ICMP errors) are accepted by themselves only from the way out: a guest could send errors about flows of others.
@@ -269,12 +278,13 @@ func (t *transaction) admit(p *port) {
 		t.group(id)
 		t.note(t.conn.SetAddElements(t.set(members(id), nftables.TypeIPAddr), element(p.address)))
 	}
-	out, in := t.chain("out-"+p.device), t.chain("in-"+p.device)
-	for _, c := range []*nftables.Chain{out, in} {
+	begin, out, in := t.chain("begin-"+p.device), t.chain("out-"+p.device), t.chain("in-"+p.device)
+	for _, c := range []*nftables.Chain{begin, out, in} {
 		t.conn.AddChain(c)
 		t.conn.FlushChain(c)
 	}
-	t.rules(out, rule(inPrefix(atDestination, linkLocal), drop()), rule(state(stateNew), moreThan(beginRate, beginBurst), drop()))
+	t.rules(begin, rule(moreThan(beginRate, beginBurst), drop()), rule(moreFlowsThan(maxFlows), drop()))
+	t.rules(out, rule(inPrefix(atDestination, linkLocal), drop()))
 	for _, id := range p.rec.Groups {
 		t.rules(out, rule(jump("out-"+string(id))))
 		t.rules(in, rule(jump("in-"+string(id))))
@@ -282,6 +292,7 @@ func (t *transaction) admit(p *port) {
 	t.rules(out, rule(drop()))
 	t.rules(in, rule(drop()))
 	t.note(t.conn.SetAddElements(t.bound(), p.binding()))
+	t.note(t.conn.SetAddElements(t.verdicts(mapBegin), p.verdict("begin-")))
 	t.note(t.conn.SetAddElements(t.verdicts(mapLeaving), p.verdict("out-")))
 	t.note(t.conn.SetAddElements(t.verdicts(mapEntering), p.verdict("in-")))
 }
@@ -295,10 +306,12 @@ func (t *transaction) leaveGroups(p *port, ids []ident.SecurityGroupID) {
 
 // expel removes all that admit wrote.
 func (t *transaction) expel(p *port) {
+	t.note(t.conn.SetDeleteElements(t.verdicts(mapBegin), p.verdict("begin-")))
 	t.note(t.conn.SetDeleteElements(t.verdicts(mapLeaving), p.verdict("out-")))
 	t.note(t.conn.SetDeleteElements(t.verdicts(mapEntering), p.verdict("in-")))
 	t.note(t.conn.SetDeleteElements(t.bound(), p.binding()))
 	t.leaveGroups(p, p.rec.Groups)
+	t.conn.DelChain(t.chain("begin-" + p.device))
 	t.conn.DelChain(t.chain("out-" + p.device))
 	t.conn.DelChain(t.chain("in-" + p.device))
 }
