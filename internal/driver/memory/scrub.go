@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -165,126 +164,6 @@ func (k *Keeper) recover(ctx context.Context, id string, m Meta) (*holding, bool
 	return h, false, nil
 }
 
-// endProcess stops the machine's process, overwrites what it holds and ends it.
-func (s *scrub) endProcess(ctx context.Context) error {
-	if s.j.Report != nil || !s.j.RunEnded.IsZero() {
-		return nil
-	}
-	p, err := s.process()
-	if errors.Is(err, errEnded) {
-		return s.ended()
-	}
-	if err != nil {
-		return err
-	}
-	if p == nil { // A template has no process.
-		s.j.RunEnded = s.k.now().UTC()
-		return s.k.saveJournal(s.id, s.j)
-	}
-	defer p.close()
-	// Even when the journal says that it was done: since then somebody may have continued it.
-	err = s.zeroProcess(ctx, p)
-	if errors.Is(err, errEnded) {
-		return s.ended()
-	}
-	if err != nil {
-		return err
-	}
-	limited, cancel := context.WithTimeout(ctx, s.options.Patience)
-	defer cancel()
-	if err := p.kill(limited); err != nil {
-		return err
-	}
-	s.options.Observe("killed")
-	s.j.RunEnded = s.k.now().UTC()
-	if err := s.k.saveJournal(s.id, s.j); err != nil {
-		return err
-	}
-	s.options.Observe("end noted")
-	return nil
-}
-
-// process opens the machine's process. One that was started and not noted any more, because the host role ended between, is found by its mapping
-// of the block: nobody else was given the descriptor.
-func (s *scrub) process() (*process, error) {
-	m := s.j.Meta
-	if m.Template {
-		return nil, nil
-	}
-	if m.PID == 0 {
-		found, err := holders(s.block.id)
-		if err != nil {
-			return nil, err
-		}
-		if len(found) > 1 {
-			return nil, fmt.Errorf("%w: no process was noted and several map the memory: %v", driver.ErrUnclean, found)
-		}
-		if len(found) == 1 {
-			return openProcess(found[0].pid, found[0].start)
-		}
-		return nil, errEnded
-	}
-	return openProcess(m.PID, m.StartTime)
-}
-
-// ended notes that the process ended before all of it could be overwritten (or, when the journal says that it was, after).
-func (s *scrub) ended() error {
-	s.j.ProcessEnded = !s.j.ProcessZeroed
-	s.j.RunEnded = s.k.now().UTC()
-	if err := s.k.saveJournal(s.id, s.j); err != nil {
-		return err
-	}
-	s.options.Observe("end noted")
-	return nil
-}
-
-// zeroProcess stops and overwrites the process and notes how much.
-func (s *scrub) zeroProcess(ctx context.Context, p *process) error {
-	limited, cancel := context.WithTimeout(ctx, s.options.Patience)
-	defer cancel()
-	if err := p.freeze(limited); err != nil {
-		return err
-	}
-	s.options.Observe("frozen")
-	if !s.k.host.CoreDumpsOff(p.pid) {
-		s.j.Facts.CoreDumpsOff = false
-	}
-	w, err := s.overwrite(ctx, p)
-	if err != nil {
-		return err
-	}
-	if runs, err := p.running(); err != nil || runs != "" {
-		return errors.Join(err, fmt.Errorf("process %d was continued by somebody while it was overwritten: thread %s", p.pid, runs))
-	}
-	s.options.Observe("process zeroed")
-	s.j.ProcessZeroed, s.j.ProcessBytes, s.j.Skipped = true, w.Bytes, w.Skipped
-	if err := s.k.saveJournal(s.id, s.j); err != nil {
-		return err
-	}
-	s.options.Observe("process noted")
-	return nil
-}
-
-// overwrite zeroes a stopped process, and looks again when that was asked for.
-func (s *scrub) overwrite(ctx context.Context, p *process) (w wiped, err error) {
-	var left int64
-	for range 3 {
-		v, err := p.look(s.block.id)
-		if err != nil {
-			return w, err
-		}
-		w, err = v.zero(ctx)
-		if err == nil && s.options.Rescan {
-			left, err = v.count(ctx)
-		}
-		v.close()
-		if err != nil || left == 0 {
-			return w, err
-		}
-	}
-	return w, fmt.Errorf("%w: %d bytes of process %d are not zero after overwriting it three times", driver.ErrUnclean, left, p.pid)
-}
-
 // zeroAndSeal zeroes the block, takes this process's own writable mapping away and lets the kernel refuse writing from then on, which it grants only
 // when no writable mapping is left anywhere. Until then everything is zeroed again before each try: who still maps it may have written.
 func (s *scrub) zeroAndSeal(ctx context.Context) error {
@@ -294,8 +173,7 @@ func (s *scrub) zeroAndSeal(ctx context.Context) error {
 	b := s.block
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	limited, cancel := context.WithTimeout(ctx, s.options.Patience)
-	defer cancel()
+	var refused time.Time
 	for pause := time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		_, _, seals, err := inspect(b.file)
 		if err != nil {
@@ -316,9 +194,15 @@ func (s *scrub) zeroAndSeal(ctx context.Context) error {
 		if !errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("seal memory: %w", err)
 		}
+		if refused.IsZero() {
+			refused = time.Now()
+		}
+		if time.Since(refused) >= s.options.Patience {
+			return fmt.Errorf("%w: it cannot be sealed, %s", driver.ErrUnclean, whoMaps(b.id))
+		}
 		select {
-		case <-limited.Done():
-			return errors.Join(fmt.Errorf("%w: it cannot be sealed, %s", driver.ErrUnclean, whoMaps(b.id)), ctx.Err())
+		case <-ctx.Done():
+			return ctx.Err()
 		case <-time.After(pause):
 		}
 	}
@@ -412,14 +296,15 @@ func (s *scrub) letGo(ctx context.Context) error {
 	}
 	s.options.Observe("deleted")
 	s.k.mu.Lock()
-	defer s.k.mu.Unlock()
 	h := s.k.known[s.id]
 	delete(s.k.known, s.id)
+	s.k.mu.Unlock()
 	if h == nil {
 		return nil
 	}
+	// Had the keeper been killed just now, the new one would have been given the block again.
+	if _, _, err := s.k.exchange(ctx, request{Op: opDelete, ID: s.id}, nil); err != nil && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, errGone) {
+		return errors.Join(err, h.block.Close())
+	}
 	return h.block.Close()
 }
-
-// Reasons gives the reasons of a report's skipped bytes, in order.
-func Reasons(skipped map[string]int64) []string { return slices.Sorted(maps.Keys(skipped)) }

@@ -225,6 +225,36 @@ func TestScrubIsCompletedWhenTheMachineIsKilledAtAnyPoint(t *testing.T) {
 	}
 }
 
+func TestScrubIsCompletedWhenTheKeeperIsKilledAtAnyPoint(t *testing.T) {
+	for _, point := range Points {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			k := connect(t, runDir(t))
+			heldMachine(t, k, "run-1")
+			first := keeperPID(t, k)
+			r, err := k.Scrub(context.Background(), "run-1", ScrubOptions{Observe: func(p string) {
+				if p == point {
+					killAndWait(t, first)
+				}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantClean(t, r, testBytes)
+			entries, err := k.List(context.Background())
+			if err != nil || len(entries) != 1 || entries[0].Report == nil {
+				t.Errorf("left %+v, %v: want the report", entries, err)
+			}
+			if err := k.Forget(context.Background(), "run-1"); err != nil {
+				t.Error(err)
+			}
+			if keeperPID(t, k) == first {
+				t.Error("the keeper was not killed")
+			}
+		})
+	}
+}
+
 func TestScrubOfAMachineThatGotAnOldNumberIsRefused(t *testing.T) {
 	k := connect(t, runDir(t))
 	innocent := start(t, "machine", "text", allocate(t, testBytes).File())

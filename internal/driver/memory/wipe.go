@@ -59,7 +59,7 @@ func (r region) treat(guest fileID) (treatment, string) {
 	case strings.HasPrefix(r.name, "[v"), r.name == "[uprobes]", r.name == "[sigpage]": // vdso, vvar, vsyscall: the kernel's.
 		return leave, ""
 	case strings.HasPrefix(r.name, "/dev/") && !strings.HasPrefix(r.name, "/dev/zero") && !strings.HasPrefix(r.name, "/dev/shm/") &&
-		!strings.HasPrefix(r.name, "/dev/hugepages/"):
+		!strings.HasPrefix(r.name, "/dev/hugepages/"), strings.Contains(r.name, "vfio"):
 		return skip, skipDevice
 	case !r.shared():
 		return ownPages, "private"
@@ -126,11 +126,20 @@ func (v *view) close() {
 // spans gives what has to be overwritten, and counts what will not be.
 func (v *view) spans(skipped map[string]int64) ([]span, error) {
 	var all []span
+	elsewhere := map[fileID]bool{}
+	for _, r := range v.regions {
+		if how, _ := r.treat(v.guest); how == wholeRange {
+			elsewhere[r.file] = true
+		}
+	}
 	for _, r := range v.regions {
 		how, kind := r.treat(v.guest)
 		switch how {
 		case skip:
-			skipped[kind] += int64(r.to - r.from)
+			// Generated code may be mapped twice: once to be written, once to run.
+			if kind != skipReadonly || !elsewhere[r.file] {
+				skipped[kind] += int64(r.to - r.from)
+			}
 		case wholeRange:
 			all = append(all, span{r.from, r.to, kind})
 		case ownPages, anyPages:
