@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"image"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -302,3 +303,14 @@ func (p *page) end(t testing.TB) display.Reason {
 		}
 	}
 }
+
+func manyTickets(t testing.TB) *ticket.Office {
+	t.Helper()
+	o, err := ticket.NewOffice(ticket.Config{Now: time.Now, Random: rand.Reader, PerUser: 100_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func pt(x, y int) image.Point { return image.Pt(x, y) }
