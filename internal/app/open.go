@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 
 	"carrel/internal/audit"
 	"carrel/internal/clock"
 	"carrel/internal/config"
+	"carrel/internal/display"
 	"carrel/internal/driver/sim"
 	"carrel/internal/evidence"
 	"carrel/internal/metrics"
@@ -19,6 +21,7 @@ import (
 	"carrel/internal/reconcile/workspace"
 	"carrel/internal/state"
 	"carrel/internal/state/etcd"
+	"carrel/internal/webui"
 )
 
 // house holds the opened parts.
@@ -38,9 +41,14 @@ type house struct {
 	evidence     *evidence.Log
 	audit        *audit.Writer
 	metrics      *metrics.Metrics
-	sim          *sim.Sim
-	workspaces   *workspace.Reconciler
-	directories  *directory.Reconciler
+	// sim is nil when desktops are real.
+	sim   *sim.Sim
+	desks desks
+	// pages are the portal's; sessions the live screens.
+	pages       fs.FS
+	sessions    display.Registry
+	workspaces  *workspace.Reconciler
+	directories *directory.Reconciler
 
 	closers []func() error
 }
@@ -48,7 +56,7 @@ type house struct {
 // open opens everything that lives in the state directory, or nothing: on an error what was opened is closed again.
 func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Process) (h *house, err error) {
 	log := newLog(conf.Log, p.Stderr)
-	h = &house{conf: conf, log: log, clock: &clock.Movable{}, metrics: metrics.New(p.Version)}
+	h = &house{conf: conf, log: log, clock: &clock.Movable{}, metrics: metrics.New(p.Version), pages: webui.Pages()}
 	// h itself is nil by the time an error is returned.
 	defer func(opened *house) {
 		if err != nil {
@@ -122,13 +130,20 @@ func (h *house) openSimulation() error {
 		return fmt.Errorf("simulated drivers: %w; restore it from a backup; nothing was changed in it", err)
 	}
 	h.later(h.sim.Close)
+	d := h.sim.Domain()
+	h.desks = desks{Hypervisor: h.sim.Hypervisor(), Volumes: h.sim.Volumes(), Fabric: h.sim.Fabric(), Display: h.sim.Display(), Domain: d, Screens: h.sim.Display(), Users: d, Auth: d}
+	return h.openReconcilers()
+}
+
+// openReconcilers prepares what carries records out.
+func (h *house) openReconcilers() (err error) {
 	h.workspaces, err = workspace.New(workspace.Config{
 		DB: h.db, Clock: h.clock, Random: random, Log: h.log, Evidence: h.evidence, Observe: h.observeStep,
-		Drivers: workspace.Drivers{Hypervisor: h.sim.Hypervisor(), Volumes: h.sim.Volumes(), Fabric: h.sim.Fabric(), Display: h.sim.Display()},
+		Drivers: workspace.Drivers{Hypervisor: h.desks.Hypervisor, Volumes: h.desks.Volumes, Fabric: h.desks.Fabric, Display: h.desks.Display},
 	})
 	if err != nil {
 		return err
 	}
-	h.directories, err = directory.New(directory.Config{DB: h.db, Clock: h.clock, Random: random, Log: h.log, Domain: h.sim.Domain(), Observe: h.observeStep})
+	h.directories, err = directory.New(directory.Config{DB: h.db, Clock: h.clock, Random: random, Log: h.log, Domain: h.desks.Domain, Observe: h.observeStep})
 	return err
 }

@@ -36,7 +36,6 @@ import (
 	svcsts "carrel/internal/service/sts"
 	svcworkspaces "carrel/internal/service/workspaces"
 	"carrel/internal/state"
-	"carrel/internal/webui"
 )
 
 // APIs are the services that the API door decodes.
@@ -61,7 +60,7 @@ func (h *house) initialise(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return h.nobodyConnected(ctx)
 }
 
 // provision makes the simulated domain of a directory that was written as Active: there its reconciler has nothing to do.
@@ -75,10 +74,10 @@ func (h *house) provision(ctx context.Context, d *state.Directory) error {
 			spec.Controllers = append(spec.Controllers, driver.DomainController{Subnet: subnet, Address: d.Status.DNSAddresses[i]})
 		}
 	}
-	if _, err := h.sim.Domain().Provision(ctx, spec); err != nil {
+	if _, err := h.desks.Domain.Provision(ctx, spec); err != nil {
 		return fmt.Errorf("simulated domain of %s: %w", d.ID, err)
 	}
-	return nil
+	return h.firstPasswords(ctx, d.ID)
 }
 
 // simTimes spreads the times that the configuration gives for whole plans over the simulated drivers' steps.
@@ -100,10 +99,10 @@ func (h *house) handlers() service.Table {
 	limits := svcworkspaces.DefaultLimits()
 	limits.Workspaces, limits.IPGroups, limits.Directories = h.conf.Limits.Workspaces, h.conf.Limits.IPGroups, h.conf.Limits.Directories
 	t := service.Table{}
-	svcworkspaces.New(svcworkspaces.Deps{DB: h.db, Directory: h.sim.Domain(), Clock: h.clock, Rand: random, Limits: limits,
+	svcworkspaces.New(svcworkspaces.Deps{DB: h.db, Directory: h.desks.Users, Clock: h.clock, Rand: random, Limits: limits,
 		Account: i.AccountID, Region: i.Region, Partition: i.Partition, TokenKey: h.tokenKey()}).Bind(t)
-	(&svcds.Service{DB: h.db, Users: h.sim.Domain(), Rand: random, MaxDirectories: h.conf.Limits.Directories}).Bind(t)
-	(&svcdsdata.Service{DB: h.db, Users: h.sim.Domain()}).Bind(t)
+	(&svcds.Service{DB: h.db, Users: h.desks.Users, Rand: random, MaxDirectories: h.conf.Limits.Directories}).Bind(t)
+	(&svcdsdata.Service{DB: h.db, Users: h.desks.Users}).Bind(t)
 	(&svcsts.Service{DB: h.db}).Bind(t)
 	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random, MaxUsers: h.conf.Limits.Users}).Bind(t)
 	(&svcec2.Service{DB: h.db, AccountID: i.AccountID, Region: i.Region, Partition: i.Partition, Zones: region.Zones(i.Region)}).Bind(t)
@@ -183,7 +182,10 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	api := front.NewServer(door, limits, h.log)
 	api.TLSConfig = tlsConf.Clone()
 
-	people := &gateway.Gateway{Ready: h.ready, CRL: h.authority.CRL, Pages: webui.Pages(), Clock: clock.System{}}
+	people, err := h.portal(l)
+	if err != nil {
+		return nil, err
+	}
 	portal := front.NewServer(people.Handler(), limits, h.log)
 	portal.TLSConfig = tlsConf.Clone()
 	plain := front.NewServer(people.Plain(), limits, h.log)
