@@ -2,10 +2,12 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"testing"
 
 	"carrel/internal/driver"
@@ -128,4 +130,43 @@ func TestTheFabricConforms(t *testing.T) {
 		}
 		return set(f)
 	})
+}
+
+func TestManyCallsAtOnceLeaveWhatWasAskedFor(t *testing.T) {
+	f := open(t, config(t))
+	var all sync.WaitGroup
+	for _, vpc := range []ident.VPCID{vpcA, vpcB} {
+		for n := 10; n < 22; n++ {
+			all.Go(func() {
+				spec := nic(vpc, n, sg1)
+				for round := range 3 {
+					spec.SecurityGroups = []ident.SecurityGroupID{sg1, sg2}[:1+round%2]
+					if _, err := f.Attach(t.Context(), spec); err != nil {
+						t.Error(err)
+					}
+					if n%2 == 1 {
+						if err := f.Detach(t.Context(), spec.InterfaceID); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+			// Two calls on one interface: the second is told that it is one too many, or comes after the first.
+			all.Go(func() {
+				if _, err := f.Attach(t.Context(), nic(vpc, 200, sg1)); err != nil && !errors.Is(err, driver.ErrBusy) {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	list, err := f.List(t.Context())
+	if err != nil || len(list) != 2*(6+1) {
+		t.Errorf("%d interfaces, want 14: %v", len(list), err)
+	}
+	for _, n := range list {
+		if n.Address != "10.0.1.200" && (len(n.SecurityGroups) != 1 || n.SecurityGroups[0] != sg1) {
+			t.Errorf("%+v", n)
+		}
+	}
 }

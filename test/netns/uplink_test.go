@@ -1,12 +1,15 @@
 package netns
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"carrel/internal/driver/linuxnet"
 	"carrel/internal/ident"
@@ -144,6 +147,32 @@ func TestUplinkLeadsOutAndNowhereElse(t *testing.T) {
 	if len(atHost)+len(atLAN)+len(atWorld) > 0 {
 		t.Errorf("connections that must not be: %d at the host, %d at its network, %d outside", len(atHost), len(atLAN), len(atWorld))
 	}
+
+	t.Run("large packets find a way out that takes small ones only", func(t *testing.T) {
+		on(t, host, func() error {
+			link, err := netlink.LinkByName("wan0")
+			if err != nil {
+				return err
+			}
+			return netlink.LinkSetMTU(link, 1300)
+		})
+		var l net.Listener
+		on(t, world, func() (err error) {
+			l, err = net.Listen("tcp4", "0.0.0.0:81")
+			return err
+		})
+		serveEcho(t, l)
+		c, err := machines[vpcA].dial("8.8.4.4:81", patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		sent := bytes.Repeat([]byte("much"), 50000)
+		go func() { _, _ = c.Write(sent) }()
+		if got, err := io.ReadAll(io.LimitReader(c, int64(len(sent)))); err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("%d of %d bytes came back: %v", len(got), len(sent), err)
+		}
+	})
 
 	t.Run("after a restart it still does", func(t *testing.T) {
 		if err := f.Close(); err != nil {

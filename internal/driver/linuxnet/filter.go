@@ -214,7 +214,7 @@ func (t *transaction) frame() {
 		t.rules(c, rule(destination(a), protocol(protocolUDP), ports(53, 53), accept()),
 			rule(destination(a), protocol(protocolTCP), ports(53, 53), accept()))
 	}
-	t.rules(c, rule(protocol(protocolICMP), transport(0, []byte{8}), atMost(echoRate, echoBurst), accept()),
+	t.rules(c, rule(protocol(protocolICMP), transport(0, []byte{8}), accept()),
 		rule(addressIn(atDestination, setHeld), byDevice(expr.MetaKeyIIFNAME, mapLeaving)))
 
 	c = t.base("answer", nftables.ChainHookOutput, *nftables.ChainPriorityFilter, policyDrop)

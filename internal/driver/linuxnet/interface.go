@@ -126,6 +126,9 @@ func (f *Fabric) attach(n *network, p *port) error {
 	if slices.Contains(n.rec.Held, p.address) || n.routers[p.address] {
 		return driver.Permanent("AddressInUse", fmt.Errorf("%s is the host's own", p.address))
 	}
+	if r := router(p.rec.Subnet); n.at(r) != nil || slices.Contains(n.rec.Held, r) {
+		return driver.Permanent("InvalidInterface", fmt.Errorf("%s, the router of %s, is taken: the subnet lies over another", r, p.rec.Subnet))
+	}
 	if err := save(f.portPath(p.id), p.rec); err != nil {
 		return err
 	}
