@@ -95,6 +95,15 @@ func (g *guest) linkUp() {
 // off takes the power away.
 func (g *guest) off() { _ = g.tap.Close() }
 
+// stopped waits until the power is off.
+func (g *guest) stopped() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for !g.ended {
+		g.wake.Wait()
+	}
+}
+
 func (g *guest) receive() {
 	b := make([]byte, 70000)
 	for {

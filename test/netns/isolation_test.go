@@ -10,9 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"carrel/internal/driver/linuxnet"
 	"carrel/internal/ident"
+
+	"golang.org/x/sys/unix"
 )
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -201,4 +204,54 @@ func TestNET1AFloodOfBeginningsLeavesRoomForOthers(t *testing.T) {
 	}
 	b.ping(addr("10.0.1.1"), "others go on")
 	b.await("others go on")
+}
+
+// TestVMM5WhoHasATapsDescriptorHasThatTapOnly does what a hostile machine process can do with the one descriptor it was given.
+func TestVMM5WhoHasATapsDescriptorHasThatTapOnly(t *testing.T) {
+	f := open(t, config(t))
+	attach(t, f, nic(vpcA, 10, sg1))
+	attach(t, f, nic(vpcA, 20, sg1))
+	attach(t, f, nic(vpcB, 10, sg1))
+	allow(t, f, vpcA, sg1)
+	b := boot(t, f, nic(vpcA, 20))
+	a := boot(t, f, nic(vpcA, 10))
+	raw, err := a.tap.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	control := func(fn func(fd int)) {
+		if err := raw.Control(func(fd uintptr) { fn(int(fd)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	control(func(fd int) {
+		for _, device := range []string{portOf(f, nic(vpcA, 20).InterfaceID).Device, portOf(f, nic(vpcB, 10).InterfaceID).Device, "new0", "lo"} {
+			req, err := unix.NewIfreq(device)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+			if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err == nil {
+				t.Errorf("the descriptor was moved to %s", device)
+			}
+		}
+		// It may give the host's end another MAC and another header size; that changes what it gets itself and nobody else.
+		req := [40]byte{16: 1}
+		copy(req[18:], b.mac)
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFHWADDR, uintptr(unsafe.Pointer(&req[0]))); errno != 0 {
+			t.Logf("the kernel lets it not change the MAC: %v", errno)
+		}
+		_ = unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, 12)
+		_ = unix.IoctlSetInt(fd, unix.TUNSETOWNER, nobody)
+	})
+	b.ping(addr("10.0.1.1"), "nothing came")
+	only(t, b.await("nothing came"), "nothing came")
+	a.off()
+	a.stopped()
+	// The next machine of the desktop finds the tap as it should be.
+	a = boot(t, f, nic(vpcA, 10))
+	a.ping(b.ip, "as before")
+	only(t, b.await("as before"), "as before")
+	b.ping(a.ip, "and back")
+	only(t, a.await("and back"), "and back")
 }

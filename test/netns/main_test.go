@@ -107,7 +107,7 @@ func TestTheSameWithoutRoot(t *testing.T) {
 }
 
 // withoutRoot are the tests that need nothing but a fabric.
-const withoutRoot = "TestTheFabricConforms|TestTwoVPCs.*|TestNET1.*|TestGroup.*|TestDetach.*|TestAfterARestart.*|TestATap.*|TestServices.*|TestUplink.*"
+const withoutRoot = "TestTheFabricConforms|TestTwoVPCs.*|TestNET1.*|TestVMM5.*|TestMany.*|TestGroup.*|TestDetach.*|TestAfterARestart.*|TestATap.*|TestServices.*|TestUplink.*"
 
 const tunVariable = "CARREL_NETNS_TUN"
 
