@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"carrel/internal/clock"
+	"carrel/internal/driver"
 	"carrel/internal/driver/image"
 	"carrel/internal/ident"
 )
@@ -248,5 +250,45 @@ func (f *imageFlags) verify(ctx context.Context, w io.Writer, s *image.Store, id
 }
 
 func newImageImport(f *imageFlags) *cobra.Command {
-	return &cobra.Command{Use: "import FILE", Hidden: true}
+	var format, firmware, name, id string
+	var memory int
+	c := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Import a disk image (qcow2, raw, vmdk, vhdx) into the store",
+		Long: `Takes a disk made elsewhere into the store. Its format is what you say, or what the file's extension says without doubt, never what the
+content looks like. Files that name other files (backing files, parents, extents), that are encrypted or not closed, or that do not fit
+themselves are refused before any converter sees them; the conversion itself runs in a jail.`,
+		Example: `  carrel image import golden.qcow2 --id wsi-golden001
+  carrel image import disk.img --format raw --firmware uefi --name "Accounting 2026"`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			kind, err := image.FormatOf(format, args[0])
+			if err != nil {
+				return err
+			}
+			as, err := imageID(id, ident.NewImageID(rand.Reader))
+			if err != nil {
+				return err
+			}
+			s, err := f.store()
+			if err != nil {
+				return err
+			}
+			began := time.Now()
+			_, err = s.Import(c.Context(), image.ImportOptions{
+				ID: as, Path: args[0], Format: kind, Firmware: driver.Firmware(firmware), Name: name, MinMemoryMiB: memory, Converter: image.Jailed{},
+				Progress: image.NewText(c.ErrOrStderr(), isTerminal(os.Stderr), clock.System{}),
+			})
+			if err != nil {
+				return err
+			}
+			return f.added(c, s, as, "imported, "+time.Since(began).Round(time.Second).String())
+		},
+	}
+	c.Flags().StringVar(&format, "format", "", "qcow2, raw, vmdk or vhdx (default: the file's extension)")
+	c.Flags().StringVar(&firmware, "firmware", string(driver.FirmwareBIOS), "how its system starts: bios or uefi")
+	c.Flags().StringVar(&name, "name", "", "name for people (default: the file's)")
+	c.Flags().StringVar(&id, "id", "", "image id (default: a new one)")
+	c.Flags().IntVar(&memory, "min-memory", 0, "least guest memory in MiB (default: 1024)")
+	return c
 }

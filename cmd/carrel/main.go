@@ -13,12 +13,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"carrel/internal/config"
+	"carrel/internal/driver/jail"
 )
 
 // version is set by the linker.
 var version = "unversioned"
 
 func main() {
+	jail.Main() // does not return in a process that is to become a jailed program
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := newRoot().ExecuteContext(ctx); err != nil {

@@ -93,7 +93,7 @@ var table = map[string]row{
 
 	"internal/app": {wiring, []string{"internal/..."}},
 	// Offline subcommands read evidence and audit files, and make images, without a running process.
-	"cmd/carrel": {wiring, []string{"internal/app", "internal/config", "internal/operator", "internal/doctor", "internal/evidence", "internal/audit", "internal/driver/image", "internal/driver/jail", "internal/ident", "internal/clock"}},
+	"cmd/carrel": {wiring, []string{"internal/app", "internal/config", "internal/operator", "internal/doctor", "internal/evidence", "internal/audit", "internal/driver", "internal/driver/image", "internal/driver/jail", "internal/ident", "internal/clock"}},
 
 	"internal/archtest":          {wiring, nil},
 	"internal/tools/apigen":      {wiring, []string{"internal/api/shape"}},
