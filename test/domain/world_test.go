@@ -280,7 +280,7 @@ func (w *world) open() *samba.Domains {
 	w.t.Helper()
 	s, err := samba.Open(samba.Config{Dir: filepath.Join(w.dir, "d"), Networks: w.nets, Certificates: w.ca, FirstUID: firstUID, UIDs: 10, Random: rand.Reader,
 		Log:    slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Timing: samba.Timing{Check: 200 * time.Millisecond, Answer: time.Second, Hang: 3 * time.Second, Retry: 300 * time.Millisecond}})
+		Timing: samba.Timing{Check: 200 * time.Millisecond, Answer: time.Second, Hang: 3 * time.Second, Start: 20 * time.Second, Retry: 300 * time.Millisecond}})
 	if err != nil {
 		w.t.Fatal(err)
 	}

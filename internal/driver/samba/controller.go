@@ -83,7 +83,7 @@ func (d *domain) alive() *controller {
 	return nil
 }
 
-// ensure has a controller that answers when it returns nil.
+// ensure has a controller that answers when it returns nil. One that does not within Timing.Start is ended.
 func (d *domain) ensure(ctx context.Context) error {
 	d.working.Lock()
 	defer d.working.Unlock()
@@ -109,6 +109,9 @@ func (d *domain) ensure(ctx context.Context) error {
 		case <-c.ended:
 			return fmt.Errorf("samba: controller of %s: %s before it answered; %s says why: %w", d.id, c.exit, filepath.Join(d.dir, stateDir, "log"), driver.ErrUnavailable)
 		case <-limit.Done():
+			if ctx.Err() == nil {
+				c.end() // or it would be found alive, and waited for, for ever
+			}
 			return fmt.Errorf("samba: controller of %s does not answer (%w): %w", d.id, err, driver.ErrUnavailable)
 		case <-time.After(50 * time.Millisecond):
 		}
