@@ -28,6 +28,8 @@ type Viewer struct {
 	// Updates counts the updates that painted something, Rectangles what was in them by encoding.
 	Updates    int
 	Rectangles map[rfb.Encoding]int
+	// Kinds counts the kinds of Tight rectangles: fill, jpeg, basic, palette.
+	Kinds map[string]int
 	// ExtendedKeys, Continuous: the server understands them.
 	ExtendedKeys, Continuous bool
 	// Resize is the last ExtendedDesktopSize: why, status, screen id.
@@ -61,7 +63,7 @@ func Connect(rw io.ReadWriter, encodings []rfb.Encoding) (*Viewer, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Viewer{Name: init.Name, rw: rw, in: in, Rectangles: map[rfb.Encoding]int{}}
+	v := &Viewer{Name: init.Name, rw: rw, in: in, Rectangles: map[rfb.Encoding]int{}, Kinds: map[string]int{}}
 	v.resize(init.Screen)
 	b := rfb.AppendSetPixelFormat(nil, rfb.Little)
 	b = rfb.AppendSetEncodings(b, encodings)
@@ -279,6 +281,7 @@ func (v *Viewer) tight(r image.Rectangle) error {
 	}
 	switch kind := control >> 4; {
 	case kind == 8:
+		v.Kinds["fill"]++
 		b, err := v.take(3)
 		if err != nil {
 			return err
@@ -286,6 +289,7 @@ func (v *Viewer) tight(r image.Rectangle) error {
 		draw.Draw(v.Picture, r, image.NewUniform(color.RGBA{b[0], b[1], b[2], 255}), image.Point{}, draw.Src)
 		return nil
 	case kind == 9:
+		v.Kinds["jpeg"]++
 		b, err := v.lengthed()
 		if err != nil {
 			return err
@@ -313,12 +317,14 @@ func (v *Viewer) tightBasic(r image.Rectangle, kind byte) error {
 	}
 	switch filter {
 	case 0:
+		v.Kinds["basic"]++
 		b, err := v.inflate(kind&3, r.Dx()*r.Dy()*3)
 		if err == nil {
 			v.paint(r, 3, b)
 		}
 		return err
 	case 1:
+		v.Kinds["palette"]++
 		n, err := v.in.ReadByte()
 		if err != nil {
 			return err
@@ -328,8 +334,31 @@ func (v *Viewer) tightBasic(r image.Rectangle, kind byte) error {
 			return err
 		}
 		return v.tightPalette(r, kind&3, palette)
+	case 2:
+		v.Kinds["gradient"]++
+		b, err := v.inflate(kind&3, r.Dx()*r.Dy()*3)
+		if err == nil {
+			v.paint(r, 3, ungradient(b, r.Dx()*3))
+		}
+		return err
 	}
 	return fmt.Errorf("tight filter %d", filter)
+}
+
+// ungradient undoes the gradient filter in place: each byte is the difference to what its left, upper and upper left neighbours suggest.
+func ungradient(b []byte, row int) []byte {
+	at := func(i, back int, has bool) int {
+		if !has {
+			return 0
+		}
+		return int(b[i-back])
+	}
+	for i := range b {
+		left, up := i%row >= 3, i >= row
+		guess := at(i, 3, left) + at(i, row, up) - at(i, row+3, left && up)
+		b[i] += byte(min(max(guess, 0), 255))
+	}
+	return b
 }
 
 func (v *Viewer) tightPalette(r image.Rectangle, stream byte, palette []byte) error {
