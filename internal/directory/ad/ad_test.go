@@ -31,7 +31,7 @@ func TestTheRightPasswordGivesTheUserAsTheDirectorySpellsThem(t *testing.T) {
 	for _, netBIOS := range []string{"CORP", ""} {
 		s := f.settings()
 		s.NetBIOS = netBIOS
-		f.accounts[7].upn = ""
+		f.set(func() { f.accounts[7].upn = "" })
 		u, err := client(t, s).Authenticate(t.Context(), corp, "aDA", pw(password))
 		if err != nil {
 			t.Fatal(err)
@@ -158,12 +158,12 @@ func TestDIR1ABindThatTheDirectoryResolvesToAnotherUserIsRefused(t *testing.T) {
 	if f.searches.Load() == 0 {
 		t.Error("the bind as mallory was not even accepted: the test shows nothing")
 	}
-	f.lookalike = true
+	f.set(func() { f.lookalike = true })
 	_, err := client(t, f.settings()).Authenticate(t.Context(), corp, "mallory", pw("Mallory-Pass-1"))
 	if err == nil {
 		t.Error("two entries for one name were accepted")
 	}
-	f.lookalike, f.noToken = false, true
+	f.set(func() { f.lookalike, f.noToken = false, true })
 	if _, err := client(t, f.settings()).Authenticate(t.Context(), corp, "ada", pw(password)); !errors.Is(err, directory.ErrUnavailable) {
 		t.Errorf("a directory that does not say who has logged in: %v", err)
 	}
@@ -171,7 +171,7 @@ func TestDIR1ABindThatTheDirectoryResolvesToAnotherUserIsRefused(t *testing.T) {
 
 func TestDIR1ALookAlikeOfANameIsNotTheUser(t *testing.T) {
 	f := start(t, "corp.example.com")
-	f.lookalike = true
+	f.set(func() { f.lookalike = true })
 	s := f.settings()
 	s.Service = &ServiceAccount{Name: `CORP\connector`, Password: pw(password)}
 	for _, name := range []string{"ａｄａ", "àda", "ad\u0430"} {
@@ -220,7 +220,7 @@ func TestADirectoryThatMisbehavesIsUnavailableAndNotWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, "corp.example.com")
-			misbehave(f)
+			f.set(func() { misbehave(f) })
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			_, err := client(t, f.settings()).Authenticate(t.Context(), corp, "ada", pw(password))
@@ -271,7 +271,7 @@ func TestAServerThatIsNotTheDirectorysIsNotBelieved(t *testing.T) {
 	if _, err := client(t, s).Authenticate(t.Context(), corp, "ada", pw(password)); !errors.Is(err, directory.ErrUnavailable) {
 		t.Errorf("no authority: %v", err)
 	}
-	f.config.MaxVersion = 0x0302
+	f.set(func() { f.config.MaxVersion = 0x0302 })
 	s = f.settings()
 	s.Servers[0].Name = "other.example.com"
 	if _, err := client(t, s).Authenticate(t.Context(), corp, "ada", pw(password)); !errors.Is(err, directory.ErrUnavailable) {
@@ -285,7 +285,7 @@ func TestAServerThatIsNotTheDirectorysIsNotBelieved(t *testing.T) {
 func TestAServerThatHangsIsGivenUp(t *testing.T) {
 	t.Run("in its handshake, when its time is over", func(t *testing.T) {
 		f := start(t, "corp.example.com")
-		f.onConnect = func(c net.Conn) bool { _, _ = io.Copy(io.Discard, c); return true }
+		f.set(func() { f.onConnect = func(c net.Conn) bool { _, _ = io.Copy(io.Discard, c); return true } })
 		s := f.settings()
 		s.ConnectTimeout = 10 * time.Millisecond
 		if _, err := client(t, s).Authenticate(t.Context(), corp, "ada", pw(password)); !errors.Is(err, directory.ErrUnavailable) {
@@ -294,7 +294,7 @@ func TestAServerThatHangsIsGivenUp(t *testing.T) {
 	})
 	t.Run("at the bind, when its time is over", func(t *testing.T) {
 		f := start(t, "corp.example.com")
-		f.onBind = func(io.Writer, int64) bool { return true }
+		f.set(func() { f.onBind = func(io.Writer, int64) bool { return true } })
 		s := f.settings()
 		s.Timeout = 500 * time.Millisecond
 		if _, err := client(t, s).Authenticate(t.Context(), corp, "ada", pw(password)); !errors.Is(err, directory.ErrUnavailable) {
@@ -304,7 +304,7 @@ func TestAServerThatHangsIsGivenUp(t *testing.T) {
 	t.Run("at the bind, when the caller gives up", func(t *testing.T) {
 		f := start(t, "corp.example.com")
 		ctx, cancel := context.WithCancel(t.Context())
-		f.onBind = func(io.Writer, int64) bool { cancel(); return true }
+		f.set(func() { f.onBind = func(io.Writer, int64) bool { cancel(); return true } })
 		if _, err := client(t, f.settings()).Authenticate(ctx, corp, "ada", pw(password)); !errors.Is(err, directory.ErrUnavailable) {
 			t.Error(err)
 		}

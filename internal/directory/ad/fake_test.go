@@ -122,6 +122,13 @@ func certificate(t *testing.T, name string) (*tls.Config, []byte) {
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
+// set tells the directory how to behave from now on.
+func (f *fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
 func (f *fake) address() string { return f.listener.Addr().String() }
 
 func (f *fake) settings() Settings {
@@ -146,10 +153,13 @@ func client(t *testing.T, s Settings) *Client {
 
 func (f *fake) serve(raw net.Conn) {
 	defer raw.Close()
-	if f.onConnect != nil && f.onConnect(raw) {
+	f.mu.Lock()
+	onConnect, onBind, config := f.onConnect, f.onBind, f.config.Clone()
+	f.mu.Unlock()
+	if onConnect != nil && onConnect(raw) {
 		return
 	}
-	conn := tls.Server(raw, f.config)
+	conn := tls.Server(raw, config)
 	defer conn.Close()
 	var bound *account
 	for {
@@ -161,7 +171,7 @@ func (f *fake) serve(raw net.Conn) {
 		switch op.Tag {
 		case ldap.ApplicationBindRequest:
 			f.binds.Add(1)
-			if f.onBind != nil && f.onBind(conn, id) {
+			if onBind != nil && onBind(conn, id) {
 				continue
 			}
 			var text string
