@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"carrel/internal/app"
 	"carrel/internal/config"
 	"carrel/internal/driver/jail"
 )
@@ -20,6 +21,8 @@ import (
 var version = "unversioned"
 
 func main() {
+	// Other roles of this program: a jail's second stage, the keeper of memory. They do not come back from here.
+	app.Helpers()
 	jail.Main() // does not return in a process that is to become a jailed program
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -60,7 +63,7 @@ API and its whole chain of protection. The AWS CLI, every AWS SDK and Terraform 
 	root.PersistentFlags().StringVar(&g.state, "state", defaultState(), "state directory (environment: CARREL_STATE)")
 	root.PersistentFlags().BoolVar(&g.json, "json", false, "print data as JSON")
 	_ = root.MarkPersistentFlagDirname("state")
-	root.AddCommand(newServe(g), newEnv(g), newStatus(g), newDoctor(g), newConfig(g), newVersion(g), newSimulate(g), newScrub(g), newAudit(g), newBackup(g), newRestore(g), newImage(g))
+	root.AddCommand(newServe(g), newHost(g), newEnv(g), newStatus(g), newDoctor(g), newConfig(g), newVersion(g), newSimulate(g), newScrub(g), newAudit(g), newBackup(g), newRestore(g), newImage(g))
 	return root
 }
 

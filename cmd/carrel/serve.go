@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -12,12 +16,16 @@ import (
 func newServe(g *global) *cobra.Command {
 	var file string
 	var flags config.Config
+	var control bool
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run Carrel: both doors, the control plane, and its drivers",
 		Long: `Runs all of Carrel in one process. The first start initialises the state directory: a certificate authority and certificates for the
 names it serves, the account id, the root access key, the default VPC and bundles; with --simulate also a registered directory with the
 users ada and grace. It prints "carrel: ready" on standard output once both doors accept. SIGTERM and Ctrl-C stop it in an orderly way.
+
+Real desktops need root: one process keeps it and drives QEMU, Samba and the networks, and listens to nobody but the other, which runs as an
+ordinary user (host.user in the configuration file) and has the doors and the state.
 
 Flags win over the configuration file.`,
 		Example: `  carrel serve --simulate
@@ -29,7 +37,14 @@ Flags win over the configuration file.`,
 			if err != nil {
 				return err
 			}
-			return app.Serve(c.Context(), conf, app.Process{Version: version, Stdout: c.OutOrStdout(), Stderr: c.ErrOrStderr()})
+			p := app.Process{Version: version, Stdout: c.OutOrStdout(), Stderr: c.ErrOrStderr()}
+			switch {
+			case conf.Simulate || control:
+				return app.Serve(c.Context(), conf, p)
+			case os.Geteuid() != 0:
+				return errors.New("real desktops need root (networks, users of their own for machines): run it with sudo, or with --simulate for simulated ones")
+			}
+			return supervise(c.Context(), conf, file, p)
 		},
 	}
 	f := c.Flags()
@@ -39,7 +54,54 @@ Flags win over the configuration file.`,
 	f.StringVar(&flags.Portal.Address, "portal-addr", "", "HOST:PORT of the people's door (default 127.0.0.1:8444; port 0: any free one)")
 	f.StringVar(&flags.Region, "region", "", "Region name clients use (default us-east-1; fixed by the first start)")
 	f.StringVar(&flags.AccountID, "account-id", "", "account id of 12 digits (default: random; fixed by the first start)")
+	f.BoolVar(&control, "control", false, "the control plane only, beside a host role")
+	_ = f.MarkHidden("control")
 	_ = c.MarkFlagFilename("config", "yaml", "yml")
+	return c
+}
+
+// supervise runs the roles as processes of their own.
+func supervise(ctx context.Context, conf *config.Config, file string, p app.Process) error {
+	dir, err := filepath.Abs(conf.State.Dir)
+	if err != nil {
+		return err
+	}
+	conf.State.Dir = dir
+	// The state directory is said, because its default is another for another user.
+	common := []string{"--state", dir}
+	if file != "" {
+		common = append(common, "--config", file)
+	}
+	control := append([]string{"serve", "--control", "--api-addr", conf.API.Address, "--portal-addr", conf.Portal.Address}, common...)
+	if conf.Region != "" {
+		control = append(control, "--region", conf.Region)
+	}
+	if conf.AccountID != "" {
+		control = append(control, "--account-id", conf.AccountID)
+	}
+	return app.Supervise(ctx, conf, app.Arguments{
+		Host:    func(uid uint32) []string { return append([]string{"host", "--user", fmt.Sprint(uid)}, common...) },
+		Control: control,
+	}, p)
+}
+
+// newHost is the host role, started by serve.
+func newHost(g *global) *cobra.Command {
+	var file string
+	var user uint32
+	c := &cobra.Command{
+		Use: "host", Short: "Run the host role (started by serve)", Hidden: true, Args: cobra.NoArgs,
+		Example: "  carrel host --state /var/lib/carrel --user 1000",
+		RunE: func(c *cobra.Command, _ []string) error {
+			conf, err := merged(c, file, g.state, config.Config{})
+			if err != nil {
+				return err
+			}
+			return app.Host(c.Context(), conf, user, app.Process{Version: version, Stdout: c.OutOrStdout(), Stderr: c.ErrOrStderr()})
+		},
+	}
+	c.Flags().StringVar(&file, "config", "", "configuration file")
+	c.Flags().Uint32Var(&user, "user", 0, "user id of the control plane")
 	return c
 }
 

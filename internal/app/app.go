@@ -30,9 +30,6 @@ type Process struct {
 // Serve runs all of Carrel until ctx ends, and returns nil after an orderly stop. conf is complete and valid.
 // It writes "carrel: ready" to Stdout once both doors accept.
 func Serve(ctx context.Context, conf *config.Config, p Process) error {
-	if !conf.Simulate {
-		return errors.New("this release has simulated drivers only: start it with --simulate (real desktops are the next release's)")
-	}
 	if err := prepareDir(conf.State.Dir); err != nil {
 		return err
 	}
@@ -208,7 +205,7 @@ func prepareDir(dir string) error {
 }
 
 // ours are the names that Carrel makes in a state directory.
-var ours = map[string]bool{"etcd": true, "pki": true, "aws": true, "audit": true, "evidence": true, "sim": true, "passwords": true, "ca.pem": true, "operator.sock": true}
+var ours = map[string]bool{"etcd": true, "pki": true, "aws": true, "audit": true, "evidence": true, "sim": true, "passwords": true, hostDir: true, imagesDir: true, hostSocket: true, "ca.pem": true, "operator.sock": true}
 
 // checkForeign refuses a directory that is somebody else's: --state / would otherwise be filled with our files.
 func checkForeign(dir string) error {

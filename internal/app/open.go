@@ -81,7 +81,12 @@ func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Proce
 	if h.audit, err = audit.Open(audit.Config{Dir: conf.Audit.Dir, Evidence: h.evidence, Clock: clock.System{}, FileBytes: conf.Audit.MaxFileBytes}); err != nil {
 		return nil, fmt.Errorf("%w; restore %s from a backup; nothing was changed in it", err, conf.Audit.Dir)
 	}
-	if err := h.openSimulation(); err != nil {
+	if conf.Simulate {
+		err = h.openSimulation()
+	} else {
+		err = h.openHost(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	// Last of all, because it may write: a start that is refused leaves everything as it was.

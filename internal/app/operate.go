@@ -50,6 +50,14 @@ type simulation struct{ h *house }
 
 var _ operator.Simulation = simulation{}
 
+// simulation is what can be done to simulated drivers, nil with real ones.
+func (h *house) simulation() operator.Simulation {
+	if h.sim == nil {
+		return nil
+	}
+	return simulation{h}
+}
+
 func (s simulation) Advance(by time.Duration) error {
 	s.h.clock.Advance(by)
 	return nil

@@ -55,9 +55,11 @@ func (h *house) initialise(ctx context.Context) error {
 	if r.First {
 		h.log.Info("a new installation was made", "account", r.Installation.AccountID, "region", r.Installation.Region, "state", c.State.Dir)
 	}
-	for d := range state.All(h.db.Snapshot(), state.Directories) {
-		if err := h.provision(ctx, d); err != nil {
-			return err
+	if c.Simulate {
+		for d := range state.All(h.db.Snapshot(), state.Directories) {
+			if err := h.provision(ctx, d); err != nil {
+				return err
+			}
 		}
 	}
 	return h.nobodyConnected(ctx)
@@ -191,7 +193,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	plain := front.NewServer(people.Plain(), limits, h.log)
 	split := gateway.NewSplit(l.portal, r.HeaderTimeout)
 
-	ops := front.NewServer((&operator.Door{Status: func() operator.Status { return h.status(l, p) }, Backup: h.backup, Simulation: simulation{h}}).Handler(), limits, h.log)
+	ops := front.NewServer((&operator.Door{Status: func() operator.Status { return h.status(l, p) }, Backup: h.backup, Simulation: h.simulation()}).Handler(), limits, h.log)
 	// A backup takes as long as it takes: backupTimeout bounds it.
 	ops.WriteTimeout = 0
 	doors := []func(context.Context) error{

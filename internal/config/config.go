@@ -5,7 +5,12 @@
 // are files named here. docs/operate/carrel.yaml is generated from the comments below.
 package config
 
-import "time"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // Config is the whole configuration. The zero value works: Complete fills in the defaults, and everywhere a zero ("" or 0)
 // means the default.
@@ -31,6 +36,8 @@ type Config struct {
 	Simulate bool `yaml:"simulate"`
 	// How long simulated desktops take, in the simulation's time. Without effect unless simulate is true.
 	Simulation Simulation `yaml:"simulation"`
+	// The host that runs real desktops: this machine. Without effect when simulate is true.
+	Host Host `yaml:"host"`
 	// An external etcd cluster instead of the embedded one, for several control nodes.
 	Etcd Etcd `yaml:"etcd"`
 	// Prometheus metrics and profiles, on a listener of their own.
@@ -85,6 +92,40 @@ type Simulation struct {
 	Reboot time.Duration `yaml:"reboot"`
 	// From TerminateWorkspaces until the WorkSpace is gone, with its scrub certificate written. Default 100ms.
 	Terminate time.Duration `yaml:"terminate"`
+}
+
+// Host is this machine as a host of desktops.
+type Host struct {
+	// User (a name, or a number) that everything but the host role runs as when Carrel is started by root. Default: who called sudo,
+	// else the user carrel, else the number 64098. What runs as this user holds the state and answers the network.
+	User string `yaml:"user"`
+	// Guest memory given out to desktops, in MiB. Default: three quarters of the machine's. More makes the machine swap or kill.
+	MemoryMiB int64 `yaml:"memoryMiB"`
+	// Memory of a desktop in MiB by compute type, as TYPE=MIB ("STANDARD=1024"). Default: AWS's figures: VALUE 2048, STANDARD 4096,
+	// PERFORMANCE 8192, POWER 16384, POWERPRO 32768. A small host gives less.
+	Compute []string `yaml:"compute"`
+	// Accelerator: auto, kvm or tcg. Default auto: KVM where a probe guest has run, otherwise emulation, which is about ten times slower.
+	Accelerator string `yaml:"accelerator"`
+	// Interface by which desktops reach the outside, "auto" for that of the default route, "off" for none. Default off: desktops reach their VPC only.
+	Uplink string `yaml:"uplink"`
+	// IP:PORT of the name servers asked for names of the outside. Default none.
+	Resolvers []string `yaml:"resolvers"`
+	// Guests' locale ("en_US.UTF-8"). Default: the image's.
+	Locale string `yaml:"locale"`
+	// Guests' keyboard layout ("us", "fr", "de"). Default: the image's.
+	Keyboard string `yaml:"keyboard"`
+	// Guests' time zone ("Europe/Paris"). Default: the image's.
+	TimeZone string `yaml:"timeZone"`
+}
+
+// ComputeMiB reads an entry of Compute.
+func ComputeMiB(entry string) (name string, mebibytes int64, err error) {
+	name, number, ok := strings.Cut(entry, "=")
+	mebibytes, err = strconv.ParseInt(number, 10, 64)
+	if !ok || name == "" || err != nil || mebibytes < 64 || mebibytes > 1<<20 || mebibytes%2 != 0 {
+		return "", 0, fmt.Errorf("%q is not TYPE=MIB with an even number from 64 to %d", entry, 1<<20)
+	}
+	return name, mebibytes, nil
 }
 
 // Etcd is an external cluster.

@@ -22,6 +22,8 @@ func (c *Config) Complete() {
 	fill(&c.Simulation.Stop, 100*time.Millisecond)
 	fill(&c.Simulation.Reboot, 100*time.Millisecond)
 	fill(&c.Simulation.Terminate, 100*time.Millisecond)
+	fill(&c.Host.Accelerator, "auto")
+	fill(&c.Host.Uplink, "off")
 	fill(&c.Metrics.Address, "127.0.0.1:9464")
 	fill(&c.Log.Level, "info")
 	fill(&c.Log.Format, "text")

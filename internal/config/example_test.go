@@ -46,7 +46,7 @@ func TestTheExampleIsTheStruct(t *testing.T) {
 	}
 	got.Complete()
 	// An empty list and none mean the same.
-	got.API.Names, got.Etcd.Endpoints = nil, nil
+	got.API.Names, got.Etcd.Endpoints, got.Host.Compute, got.Host.Resolvers = nil, nil, nil, nil
 	if diff := cmp.Diff(&want, got); diff != "" {
 		t.Errorf("the example is not the defaults:\n%s", diff)
 	}

@@ -54,6 +54,7 @@ func (c *Config) Validate() error {
 	full.doors(&p)
 	full.place(&p)
 	full.Simulation.validate(&p)
+	full.Host.validate(&p)
 	full.Etcd.validate(&p)
 	full.Metrics.validate(&p)
 	oneOf(&p, "log.level", full.Log.Level, "debug", "info", "warn", "error")
@@ -65,6 +66,23 @@ func (c *Config) Validate() error {
 		return p
 	}
 	return nil
+}
+
+func (h *Host) validate(p *Problems) {
+	oneOf(p, "host.accelerator", h.Accelerator, "auto", "kvm", "tcg")
+	if h.MemoryMiB < 0 {
+		p.add("host.memoryMiB", "%d is negative", h.MemoryMiB)
+	}
+	for i, entry := range h.Compute {
+		if _, _, err := ComputeMiB(entry); err != nil {
+			p.add(fmt.Sprintf("host.compute[%d]", i), "%v", err)
+		}
+	}
+	for i, r := range h.Resolvers {
+		if _, err := netip.ParseAddrPort(r); err != nil {
+			p.add(fmt.Sprintf("host.resolvers[%d]", i), "%q is not IP:PORT", r)
+		}
+	}
 }
 
 // TLSFloor is tls.minVersion as crypto/tls writes it.

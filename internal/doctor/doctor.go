@@ -93,6 +93,16 @@ func Examine(ctx context.Context, o Options) Report {
 	return e.report
 }
 
+// Virtualisation says whether KVM is usable, and if not, what failed: the part of an examination that decides how desktops run.
+func Virtualisation(ctx context.Context, probes Probes) (usable bool, why string) {
+	e := &examiner{Options: Options{Files: os.DirFS("/"), Probes: probes, Now: time.Now}}
+	e.virtualisation(ctx)
+	if e.report.KVM {
+		return true, ""
+	}
+	return false, e.report.Checks[len(e.report.Checks)-1].Detail
+}
+
 // add appends a check. A remedy for something that is well would only mislead, so it is left out.
 func (e *examiner) add(c Check) {
 	if c.Status == OK {

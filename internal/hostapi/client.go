@@ -57,6 +57,11 @@ func (c *Client) Users() directory.Manager { return users{c} }
 // Networks is the host's driver.Networks, without Namespace: descriptors stay on their host.
 func (c *Client) Networks() driver.Networks { return networks{c} }
 
+// Authority gives the PEM certificate of who signs the domain controllers' certificates.
+func (c *Client) Authority(ctx context.Context) ([]byte, error) {
+	return call[[]byte](ctx, c, "domain/authority", none{})
+}
+
 type (
 	hypervisor struct{ *Client }
 	volumes    struct{ *Client }

@@ -26,6 +26,8 @@ type Host struct {
 	Screens    driver.Screens
 	Networks   driver.Networks
 	Users      directory.Manager
+	// Authority is the PEM certificate of who signs the domain controllers' certificates.
+	Authority []byte
 }
 
 // The arguments of calls that have more than one, and results that are.
@@ -139,6 +141,7 @@ func (h *Host) domains(mux *http.ServeMux) {
 }
 
 func (h *Host) users(mux *http.ServeMux) {
+	bind(mux, "domain/authority", len(h.Authority) > 0, func(context.Context, none) ([]byte, error) { return h.Authority, nil })
 	u, up := h.Users, h.Users != nil
 	bind(mux, "users/lookup", up, func(ctx context.Context, in lookupArgs) (directory.User, error) { return u.Lookup(ctx, in.ID, in.Name) })
 	bind(mux, "users/create", up, func(ctx context.Context, in createUserArgs) (directory.User, error) {

@@ -1,0 +1,302 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"carrel/internal/clock"
+	"carrel/internal/config"
+	"carrel/internal/doctor"
+	"carrel/internal/driver/image"
+	"carrel/internal/driver/jail"
+	"carrel/internal/driver/linuxnet"
+	"carrel/internal/driver/memory"
+	"carrel/internal/driver/netsvc"
+	"carrel/internal/driver/qemu"
+	"carrel/internal/driver/samba"
+	"carrel/internal/driver/volume"
+	"carrel/internal/hostapi"
+	"carrel/internal/pki"
+)
+
+// Helpers takes over when this process was started as one of its own helpers, and does not return then. To be called first of all.
+func Helpers() {
+	jail.Main()
+	memory.KeeperMain()
+}
+
+// The host role's places in the state directory. HostDir is root's alone.
+const (
+	hostDir    = "host"
+	imagesDir  = "images"
+	hostSocket = "host.sock"
+)
+
+// The user ids of the helper processes. Nobody else on the machine may have them.
+const (
+	sambaUID, sambaUIDs     = 64200, 100
+	machineUID, machineUIDs = 65600, 20_000
+)
+
+// computeMiB is what AWS gives each compute type.
+var computeMiB = map[string]qemu.Size{
+	"VALUE": {Processors: 1, Memory: 2 << 30}, "STANDARD": {Processors: 2, Memory: 4 << 30}, "PERFORMANCE": {Processors: 2, Memory: 8 << 30},
+	"POWER": {Processors: 4, Memory: 16 << 30}, "POWERPRO": {Processors: 8, Memory: 32 << 30},
+}
+
+// Host runs the host role until ctx ends: the drivers, answering the control plane, which runs as user, on a socket in the state directory.
+// It is the only part with privilege, and it listens to nobody else.
+func Host(ctx context.Context, conf *config.Config, user uint32, p Process) error {
+	log := newLog(conf.Log, p.Stderr)
+	dir := filepath.Join(conf.State.Dir, hostDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("host role: %w", err)
+	}
+	r := &hostRole{conf: conf, log: log, dir: dir}
+	defer r.close()
+	if err := r.open(ctx); err != nil {
+		return fmt.Errorf("host role: %w", err)
+	}
+	path := filepath.Join(conf.State.Dir, hostSocket)
+	l, err := hostapi.Listen(path, user, uint32(os.Geteuid()))
+	if err != nil {
+		return fmt.Errorf("host role: %w", err)
+	}
+	defer l.Close()
+	if err := os.Chown(path, int(user), -1); err != nil {
+		return fmt.Errorf("host role: %w", err)
+	}
+	log.Info("host role ready", "socket", path, "accelerator", r.accel)
+	return r.run(ctx, l)
+}
+
+// hostRole holds the opened drivers.
+type hostRole struct {
+	conf  *config.Config
+	log   *slog.Logger
+	dir   string
+	accel qemu.Accelerator
+
+	keeper    *memory.Keeper
+	fabric    *linuxnet.Fabric
+	services  *netsvc.Server
+	images    *image.Store
+	volumes   *volume.Volumes
+	machines  *qemu.Driver
+	domains   *samba.Domains
+	authority *pki.Authority
+	closers   []func() error
+}
+
+func (r *hostRole) close() {
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		if err := r.closers[i](); err != nil {
+			r.log.Error("close", "error", err)
+		}
+	}
+}
+
+// open opens the drivers, those that others use first. Leftovers of an earlier host role are scrubbed on the way.
+func (r *hostRole) open(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{r.openNetwork, r.openDisks, r.openMachines, r.openDomains} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *hostRole) openNetwork(context.Context) error {
+	uplink, err := uplinkOf(r.conf.Host.Uplink)
+	if err != nil {
+		return err
+	}
+	if r.fabric, err = linuxnet.Open(linuxnet.Config{Dir: filepath.Join(r.dir, "net"), Uplink: linuxnet.Uplink{Interface: uplink}}); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, r.fabric.Close)
+	var resolvers []netip.AddrPort
+	for _, text := range r.conf.Host.Resolvers {
+		a, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return err
+		}
+		resolvers = append(resolvers, a)
+	}
+	region, suffix := r.conf.Region, "amazonaws.com"
+	if region == "" {
+		region = "us-east-1"
+	}
+	r.services, err = netsvc.New(netsvc.Config{Ports: r.ports, Enter: r.fabric.Enter, Region: region, Suffix: suffix, Resolvers: resolvers, Log: r.log})
+	return err
+}
+
+// ports gives the services the fabric's ports.
+func (r *hostRole) ports() ([]netsvc.Port, <-chan struct{}) {
+	all, changed := r.fabric.Ports()
+	out := make([]netsvc.Port, 0, len(all))
+	for _, p := range all {
+		out = append(out, netsvc.Port(p))
+	}
+	return out, changed
+}
+
+func (r *hostRole) openDisks(context.Context) (err error) {
+	if r.images, err = image.Open(filepath.Join(r.conf.State.Dir, imagesDir)); err != nil {
+		return err
+	}
+	keys, err := volume.OpenMaster(filepath.Join(r.dir, "master.key"), random)
+	if err != nil {
+		return err
+	}
+	r.volumes, err = volume.Open(volume.Config{Dir: filepath.Join(r.dir, "volumes"), Images: r.images, Keys: keys, Tool: volume.QemuImg{}, Clock: clock.System{}, Random: random})
+	return err
+}
+
+func (r *hostRole) openMachines(ctx context.Context) (err error) {
+	if r.accel, err = r.accelerator(ctx); err != nil {
+		return err
+	}
+	if r.keeper, err = memory.Connect(ctx, filepath.Join(r.dir, "memory")); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, r.keeper.Close)
+	keys, err := volume.OpenMaster(filepath.Join(r.dir, "master.key"), random)
+	if err != nil {
+		return err
+	}
+	total := r.conf.Host.MemoryMiB << 20
+	if total == 0 {
+		if total, err = memoryOfHost(); err != nil {
+			return err
+		}
+		total = total / 4 * 3
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	h := r.conf.Host
+	r.machines, err = qemu.Open(ctx, qemu.Config{
+		Dir: filepath.Join(r.dir, "machines"), Host: name, Keeper: r.keeper, Volumes: r.volumes, Images: r.images, Taps: r.fabric, Keys: keys,
+		Clock: clock.System{}, Random: random, Log: r.log, Accel: r.accel, Size: r.size, Memory: total, FirstUID: machineUID, UIDs: machineUIDs,
+		Guest: qemu.Settings{Locale: h.Locale, Layout: h.Keyboard, TimeZone: h.TimeZone},
+	})
+	return err
+}
+
+// size is a compute type as this host gives it.
+func (r *hostRole) size(compute string) (qemu.Size, bool) {
+	s, ok := computeMiB[compute]
+	for _, entry := range r.conf.Host.Compute {
+		if name, n, err := config.ComputeMiB(entry); err == nil && name == compute {
+			s.Memory, s.Processors, ok = n<<20, max(1, s.Processors), true
+		}
+	}
+	s.Processors = min(s.Processors, runtime.NumCPU())
+	return s, ok
+}
+
+func (r *hostRole) openDomains(context.Context) (err error) {
+	if r.authority, err = pki.Open(pki.Options{Dir: filepath.Join(r.dir, "directory-ca")}); err != nil {
+		return err
+	}
+	r.domains, err = samba.Open(samba.Config{Dir: filepath.Join(r.dir, "dc"), Networks: r.fabric, Certificates: r.authority, FirstUID: sambaUID, UIDs: sambaUIDs, Random: random, Log: r.log})
+	return err
+}
+
+// accelerator is the configuration's, or KVM where a probe guest has run: that /dev/kvm is there proves nothing.
+func (r *hostRole) accelerator(ctx context.Context) (qemu.Accelerator, error) {
+	if r.conf.Host.Accelerator == "tcg" {
+		return qemu.TCG, nil
+	}
+	works, why := doctor.Virtualisation(ctx, doctor.ThisMachine("doctor", "probe"))
+	switch {
+	case works:
+		return qemu.KVM, nil
+	case r.conf.Host.Accelerator == "kvm":
+		return "", fmt.Errorf("host.accelerator is kvm, and KVM does not work here: %s", why)
+	}
+	r.log.Warn("desktops are emulated: KVM does not work here", "reason", why)
+	return qemu.TCG, nil
+}
+
+// run answers the control plane until ctx ends. Desktops go on running after it.
+func (r *hostRole) run(ctx context.Context, l net.Listener) error {
+	api := &hostapi.Host{Hypervisor: r.machines, Volumes: r.volumes, Fabric: r.fabric, Display: r.machines, Domain: r.domains, Screens: r.machines,
+		Networks: r.fabric, Users: r.domains.Manager(), Authority: r.authority.CertificatePEM()}
+	g, ctx := errgroup.WithContext(ctx)
+	s := &http.Server{Handler: api.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	g.Go(func() error {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		if err := s.Shutdown(end); err != nil {
+			return s.Close()
+		}
+		return nil
+	})
+	for _, part := range []func(context.Context) error{r.keeper.Run, r.services.Run, r.domains.Run} {
+		g.Go(func() error { return part(ctx) })
+	}
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("host role: %w", err)
+	}
+	return nil
+}
+
+// uplinkOf is the interface that the configuration means.
+func uplinkOf(setting string) (string, error) {
+	switch setting {
+	case "off":
+		return "", nil
+	case "auto":
+	default:
+		return setting, nil
+	}
+	// proc(5): Iface Destination Gateway Flags ... Mask; the default route has destination and mask 0.
+	b, err := os.ReadFile("/proc/net/route")
+	if err != nil {
+		return "", fmt.Errorf("host.uplink is auto: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 7 && f[1] == "00000000" && f[7] == "00000000" {
+			return f[0], nil
+		}
+	}
+	return "", errors.New("host.uplink is auto, and this machine has no default route: name the interface, or set it to off")
+}
+
+// memoryOfHost is the machine's memory in bytes.
+func memoryOfHost() (int64, error) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "MemTotal:" {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			return n << 10, err
+		}
+	}
+	return 0, errors.New("/proc/meminfo does not tell how much memory there is")
+}

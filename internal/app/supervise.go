@@ -1,0 +1,167 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"carrel/internal/config"
+)
+
+// Arguments are how this program is run again for one of its roles.
+type Arguments struct {
+	// Host runs the host role, for a control plane with a user id: Host(uid). Control runs the control plane.
+	Host    func(uid uint32) []string
+	Control []string
+}
+
+// Supervise runs Carrel as root: the host role with its privilege, and everything that listens or decides as an ordinary user, each a
+// process of its own. It ends when the control plane does, or ctx. A host role that ends by itself is started again; its desktops go on meanwhile.
+func Supervise(ctx context.Context, conf *config.Config, args Arguments, p Process) error {
+	log := newLog(conf.Log, p.Stderr)
+	uid, gid, err := ordinaryUser(conf.Host.User)
+	if err != nil {
+		return err
+	}
+	if err := give(conf.State.Dir, uid, gid); err != nil {
+		return err
+	}
+	if err := checkForeign(conf.State.Dir); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("supervise: %w", err)
+	}
+	hostCtx, stopHost := context.WithCancel(ctx)
+	hostDone := make(chan struct{})
+	go func() {
+		defer close(hostDone)
+		keepHost(hostCtx, log, func() *exec.Cmd { return roleCommand(hostCtx, self, args.Host(uid), p) })
+	}()
+	control := roleCommand(ctx, self, args.Control, p)
+	control.Stdout = p.Stdout
+	control.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{}}
+	log.Info("control plane", "user", uid)
+	err = control.Run()
+	stopHost()
+	<-hostDone
+	if ctx.Err() != nil {
+		var exit *exec.ExitError
+		if err == nil || errors.Is(err, context.Canceled) || errors.As(err, &exit) && exit.ExitCode() == 0 {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("control plane: %w", err)
+	}
+	return nil
+}
+
+// stopPatience is how long a role may take to stop in order.
+const stopPatience = 8 * time.Second
+
+// roleCommand is this program in another role. It is asked to stop when ctx ends, and dies with this process.
+func roleCommand(ctx context.Context, self string, args []string, p Process) *exec.Cmd {
+	c := exec.CommandContext(ctx, self, args...)
+	c.Stderr = p.Stderr
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+	c.WaitDelay = stopPatience
+	// In a process group of its own: Ctrl-C on a terminal reaches this process only, which stops the others in order.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	return c
+}
+
+// keepHost runs the host role until ctx ends.
+func keepHost(ctx context.Context, log *slog.Logger, start func() *exec.Cmd) {
+	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
+		began := time.Now()
+		err := start().Run()
+		if ctx.Err() != nil {
+			return
+		}
+		log.Error("the host role has ended and is being started again", "error", err)
+		if time.Since(began) > time.Minute {
+			pause = time.Second
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+// fallbackUID is who the control plane runs as when nobody else is named: a number that no distribution gives out.
+const fallbackUID = 64098
+
+// ordinaryUser is who the control plane runs as: never root.
+func ordinaryUser(setting string) (uid, gid uint32, err error) {
+	if setting == "" {
+		if sudo := os.Getenv("SUDO_UID"); sudo != "" && sudo != "0" {
+			setting = sudo
+		} else if u, err := user.Lookup("carrel"); err == nil {
+			setting = u.Uid
+		} else {
+			return fallbackUID, fallbackUID, nil
+		}
+	}
+	u, err := user.Lookup(setting)
+	if err != nil {
+		u, err = user.LookupId(setting)
+	}
+	if err != nil {
+		n, bad := strconv.ParseUint(setting, 10, 31)
+		if bad != nil {
+			return 0, 0, fmt.Errorf("host.user: there is no user %q", setting)
+		}
+		u = &user.User{Uid: strconv.FormatUint(n, 10), Gid: strconv.FormatUint(n, 10)}
+	}
+	id, err := strconv.ParseUint(u.Uid, 10, 31)
+	group, err2 := strconv.ParseUint(u.Gid, 10, 31)
+	if err = errors.Join(err, err2); err != nil {
+		return 0, 0, fmt.Errorf("host.user: %w", err)
+	}
+	if id == 0 {
+		return 0, 0, errors.New("host.user: root cannot be the user of the doors: name another, or leave it out")
+	}
+	return uint32(id), uint32(group), nil
+}
+
+// give makes the state directory the ordinary user's: one that is new, or root's. What is in it stays whose it is.
+func give(dir string, uid, gid uint32) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(dir), 0o755); err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+		if err == nil {
+			info, err = os.Stat(dir)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	if owner == uid {
+		return nil
+	}
+	if owner != 0 {
+		return fmt.Errorf("state directory: %s belongs to user %d, not to user %d who Carrel would run as: set host.user, or give another --state", dir, owner, uid)
+	}
+	if err := os.Chown(dir, int(uid), int(gid)); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	return nil
+}
