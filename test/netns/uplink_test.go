@@ -191,6 +191,66 @@ func TestUplinkLeadsOutAndNowhereElse(t *testing.T) {
 	})
 }
 
+func TestUplinkComesAndGoesWithTheConfiguration(t *testing.T) {
+	host, world := namespace(t), namespace(t)
+	cable(t, host, "wan0", "198.51.100.2/24", world, "isp0", "198.51.100.1/24")
+	on(t, world, func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		a, err := netlink.ParseAddr("8.8.4.4/32")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrAdd(lo, a)
+	})
+	route(t, host, "0.0.0.0/0", "198.51.100.1")
+	listenIn(t, world, 80)
+	forwards := func() string {
+		var b []byte
+		on(t, host, func() (err error) {
+			b, err = os.ReadFile("/proc/sys/net/ipv4/conf/wan0/forwarding")
+			return err
+		})
+		return strings.TrimSpace(string(b))
+	}
+	if forwards() != "0" {
+		t.Skip("the kernel makes new namespaces forward")
+	}
+	cfg := config(t)
+	f := open(t, cfg)
+	m := start(t, f, attach(t, f, nic(vpcA, 10, sg1))).configure()
+	reaches := func(want bool, when string) {
+		t.Helper()
+		wait := soon
+		if want {
+			wait = patience
+		}
+		if _, err := m.dial("8.8.4.4:80", wait); (err == nil) != want {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	reaches(false, "without an uplink")
+	for range 2 {
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Uplink = linuxnet.Uplink{Interface: "wan0", Namespace: fmt.Sprintf("/proc/self/fd/%d", host.Fd())}
+		f = reopen(t, cfg)
+		reaches(true, "with an uplink")
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Uplink = linuxnet.Uplink{}
+		f = reopen(t, cfg)
+		reaches(false, "without an uplink again")
+		if forwards() != "0" {
+			t.Error("the host's interface still forwards")
+		}
+	}
+}
+
 func TestUplinkThatDoesNotExistIsAnError(t *testing.T) {
 	cfg := config(t)
 	cfg.Uplink.Interface = "nothere0"

@@ -171,6 +171,12 @@ func (f *Fabric) adopt() error {
 			f.where[eni] = id
 		}
 	}
+	// When all are known: a VPC from before there was an uplink gets a number that no other has.
+	for _, n := range f.nets {
+		if err := f.wire(n); err != nil {
+			return fmt.Errorf("linuxnet: take over %s: %w", n.id, err)
+		}
+	}
 	return f.sweepRecords()
 }
 

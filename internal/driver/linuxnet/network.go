@@ -89,14 +89,7 @@ func (f *Fabric) network(ctx context.Context, want driver.Network) (*network, er
 
 // makeNetwork makes a VPC's namespace. The caller holds mu. A namespace that could not be finished is found by the next Open, or by the next call.
 func (f *Fabric) makeNetwork(want driver.Network) (*network, error) {
-	rec := networkRecord{CIDR: want.CIDR}
-	if f.uplink != nil {
-		var err error
-		if rec.Transit, err = f.uplink.free(f.nets); err != nil {
-			return nil, err
-		}
-	}
-	if err := save(f.recordPath(want.VPC), rec); err != nil {
+	if err := save(f.recordPath(want.VPC), networkRecord{CIDR: want.CIDR}); err != nil {
 		return nil, err
 	}
 	if live, err := isNamespace(f.path(want.VPC)); err != nil {
@@ -111,6 +104,9 @@ func (f *Fabric) makeNetwork(want driver.Network) (*network, error) {
 		return nil, err
 	}
 	if err := n.restore(); err != nil {
+		return nil, errors.Join(err, n.close())
+	}
+	if err := f.wire(n); err != nil {
 		return nil, errors.Join(err, n.close())
 	}
 	return n, nil
@@ -161,11 +157,6 @@ func (f *Fabric) complete(n *network) error {
 	for _, p := range []netip.Prefix{n.rec.CIDR, linkLocal} {
 		if err := n.handle.RouteReplace(&netlink.Route{Dst: network4(p), Type: unix.RTN_BLACKHOLE, Priority: 1 << 20}); err != nil {
 			return fmt.Errorf("route of %s: %w", p, err)
-		}
-	}
-	if f.uplink != nil {
-		if err := f.uplink.connect(n); err != nil {
-			return err
 		}
 	}
 	return f.readPorts(n)
@@ -370,10 +361,8 @@ func (f *Fabric) RemoveNetwork(ctx context.Context, vpc ident.VPCID) error {
 	if len(n.ports) > 0 || len(n.rec.Held) > 0 {
 		return driver.ErrOrder
 	}
-	if f.uplink != nil {
-		if err := f.uplink.disconnect(n); err != nil {
-			return fmt.Errorf("remove %s: %w", vpc, err)
-		}
+	if err := n.disconnect(); err != nil {
+		return fmt.Errorf("remove %s: %w", vpc, err)
 	}
 	if err := errors.Join(dropNamespace(f.path(vpc)), remove(n.recordPath)); err != nil {
 		return fmt.Errorf("remove %s: %w", vpc, err)

@@ -3,9 +3,11 @@ package linuxnet
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -83,14 +85,17 @@ func maskSize(n *net.IPNet) (ones, bits int) {
 type uplink struct {
 	cfg    Uplink
 	mtu    int
-	dir    string
+	record string
 	ns     *os.File
 	handle *netlink.Handle
 }
 
 // openUplink puts the host's rules in force; nil without an uplink.
 func openUplink(cfg Config) (*uplink, error) {
-	u := &uplink{cfg: cfg.Uplink, mtu: cfg.MTU, dir: cfg.Dir}
+	if err := undoUplink(cfg); err != nil {
+		return nil, fmt.Errorf("linuxnet: take back the former uplink: %w", err)
+	}
+	u := &uplink{cfg: cfg.Uplink, mtu: cfg.MTU, record: cfg.uplinkPath()}
 	if u.cfg.Interface == "" {
 		return nil, nil
 	}
@@ -108,12 +113,8 @@ func openUplink(cfg Config) (*uplink, error) {
 			return nil, fmt.Errorf("linuxnet: %s is not a range of IPv4 addresses", p)
 		}
 	}
-	path := u.cfg.Namespace
-	if path == "" {
-		path = "/proc/thread-self/ns/net" // Not self: the main thread may be one that has gone elsewhere.
-	}
 	var err error
-	if u.ns, err = os.Open(path); err != nil {
+	if u.ns, err = openNamespaceOf(u.cfg.Namespace); err != nil {
 		return nil, fmt.Errorf("linuxnet: uplink: %w", err)
 	}
 	if u.handle, err = netlink.NewHandleAt(netns.NsHandle(u.ns.Fd()), unix.NETLINK_ROUTE); err != nil {
@@ -163,23 +164,33 @@ func (u *uplink) prepare() error {
 	})
 }
 
+// uplinkRecord is what must be known to undo what was done to the host. It means nothing after a start of the machine.
+type uplinkRecord struct {
+	Boot, Interface, Namespace string
+	// Opened: it was Carrel that made the interface forward.
+	Opened bool
+}
+
+func (cfg Config) uplinkPath() string { return filepath.Join(cfg.Dir, "uplink.json") }
+
+// boot names this start of the machine.
+func boot() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b)), err
+}
+
 // opened tells whether it is Carrel that makes the uplink forward; then what else comes in there is dropped as it was before. Which it
-// was is kept for the time the machine is up, because after a restart of this process the setting no longer says so.
+// was is kept, because after a restart of this process the setting no longer says so.
 func (u *uplink) opened() (bool, error) {
-	type record struct {
-		Boot, Interface string
-		Opened          bool
-	}
-	path := u.dir + "/uplink.json"
-	var rec record
-	if err := load(path, &rec); err != nil {
+	var rec uplinkRecord
+	if err := load(u.record, &rec); err != nil {
 		return false, err
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
+	now := uplinkRecord{Interface: u.cfg.Interface, Namespace: u.cfg.Namespace}
+	var err error
+	if now.Boot, err = boot(); err != nil {
 		return false, err
 	}
-	now := record{Boot: strings.TrimSpace(string(boot)), Interface: u.cfg.Interface}
 	if rec.Boot == now.Boot && rec.Interface == now.Interface {
 		return rec.Opened, nil
 	}
@@ -191,7 +202,54 @@ func (u *uplink) opened() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return now.Opened, save(path, now)
+	return now.Opened, save(u.record, now)
+}
+
+// undoUplink takes back what an earlier process did to the host for an uplink that is no longer the one.
+func undoUplink(cfg Config) error {
+	var rec uplinkRecord
+	if err := load(cfg.uplinkPath(), &rec); err != nil {
+		return err
+	}
+	now, err := boot()
+	if err != nil {
+		return err
+	}
+	if rec.Interface == "" || rec.Interface == cfg.Uplink.Interface {
+		return nil
+	}
+	if rec.Boot == now {
+		ns, err := openNamespaceOf(rec.Namespace)
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		conn, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
+		if err != nil {
+			return err
+		}
+		if rec.Opened {
+			err := enter(ns, func() error { return apply([]setting{{"ipv4/conf/" + rec.Interface + "/forwarding", "0"}}) })
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
+		conn.AddTable(table)
+		conn.DelTable(table)
+		if err := conn.Flush(); err != nil {
+			return err
+		}
+	}
+	return remove(cfg.uplinkPath())
+}
+
+// openNamespaceOf opens the namespace at a path; "": the process's own.
+func openNamespaceOf(path string) (*os.File, error) {
+	if path == "" {
+		path = "/proc/thread-self/ns/net" // Not self: the main thread may be one that has gone elsewhere.
+	}
+	return os.Open(path)
 }
 
 // rules writes the host's table. It says nothing about packets that are not the desktops'.
@@ -250,11 +308,8 @@ func (u *uplink) free(nets map[ident.VPCID]*network) (int, error) {
 	return 0, fmt.Errorf("no address for a link to the uplink is left in %s", u.cfg.Transit)
 }
 
-// connect gives a VPC its link. A VPC made while there was no uplink gets none.
+// connect gives a VPC its link.
 func (u *uplink) connect(n *network) error {
-	if n.rec.Transit == 0 {
-		return nil
-	}
 	name := linkPrefix + strconv.Itoa(n.rec.Transit)
 	outside, err := u.handle.LinkByName(name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
@@ -292,17 +347,39 @@ func (u *uplink) connect(n *network) error {
 		n.handle.RouteReplace(&netlink.Route{LinkIndex: inside.Attrs().Index, Gw: there.AsSlice()}))
 }
 
-// disconnect removes a VPC's link.
-func (u *uplink) disconnect(n *network) error {
-	if n.rec.Transit == 0 {
-		return nil
-	}
-	link, err := u.handle.LinkByName(linkPrefix + strconv.Itoa(n.rec.Transit))
+// disconnect removes a VPC's link, by the end that is inside: with it the other goes.
+func (n *network) disconnect() error {
+	link, err := n.handle.LinkByName(uplinkName)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return u.handle.LinkDel(link)
+	return n.handle.LinkDel(link)
+}
+
+// wire makes a VPC's link be there exactly when there is an uplink. The caller holds f.mu, or nobody else knows f.
+func (f *Fabric) wire(n *network) error {
+	if f.uplink == nil {
+		if n.rec.Transit == 0 {
+			return nil
+		}
+		if err := n.disconnect(); err != nil {
+			return fmt.Errorf("remove the link to an uplink that is no more: %w", err)
+		}
+		n.rec.Transit = 0
+		return save(n.recordPath, n.rec)
+	}
+	if n.rec.Transit == 0 {
+		number, err := f.uplink.free(f.nets)
+		if err != nil {
+			return err
+		}
+		n.rec.Transit = number
+		if err := save(n.recordPath, n.rec); err != nil {
+			return err
+		}
+	}
+	return f.uplink.connect(n)
 }
