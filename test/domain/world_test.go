@@ -243,7 +243,9 @@ type world struct {
 	t    *testing.T
 	dir  string
 	nets *networks
-	ca   *authority
+	// fabric stands in for nets where it is set.
+	fabric driver.Networks
+	ca     *authority
 	// domains are those of the present process.
 	domains *samba.Domains
 }
@@ -275,10 +277,17 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+func (w *world) networks() driver.Networks {
+	if w.fabric != nil {
+		return w.fabric
+	}
+	return w.nets
+}
+
 // open is what a host role does when it starts; nothing of the one before is stopped, as after a kill.
 func (w *world) open() *samba.Domains {
 	w.t.Helper()
-	s, err := samba.Open(samba.Config{Dir: filepath.Join(w.dir, "d"), Networks: w.nets, Certificates: w.ca, FirstUID: firstUID, UIDs: 10, Random: rand.Reader,
+	s, err := samba.Open(samba.Config{Dir: filepath.Join(w.dir, "d"), Networks: w.networks(), Certificates: w.ca, FirstUID: firstUID, UIDs: 10, Random: rand.Reader,
 		Log:    slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Timing: samba.Timing{Check: 200 * time.Millisecond, Answer: time.Second, Hang: 3 * time.Second, Start: 20 * time.Second, Retry: 300 * time.Millisecond}})
 	if err != nil {
@@ -320,7 +329,7 @@ func spec(id ident.DirectoryID, vpc ident.VPCID, name, short string) driver.Doma
 func (w *world) settings(s driver.DomainSpec) ad.Settings {
 	out := ad.Settings{Domain: s.Name, NetBIOS: s.ShortName, RootCAs: w.ca.CertificatePEM(), ConnectTimeout: 5 * time.Second, Timeout: 10 * time.Second,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return w.nets.Dial(ctx, s.VPC, network, address)
+			return w.networks().Dial(ctx, s.VPC, network, address)
 		}}
 	for _, c := range s.Controllers {
 		out.Servers = append(out.Servers, ad.Server{Address: c.Address + ":636"})
