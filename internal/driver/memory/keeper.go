@@ -33,6 +33,8 @@ type Keeper struct {
 
 	mu    sync.Mutex
 	known map[string]*holding
+	// files are what is held beside blocks, by the block's id.
+	files map[string]descriptors
 	busy  map[string]bool
 }
 
@@ -60,7 +62,7 @@ type Entry struct {
 // blocks that the keeper has. The directory should be on a file system that survives the host role (/run is enough; blocks do not survive a
 // restart of the host). driver.ErrBusy: another host role uses it. driver.ErrUnavailable: a keeper exists and does not answer.
 func Connect(ctx context.Context, dir string) (*Keeper, error) {
-	k := &Keeper{now: time.Now, known: map[string]*holding{}, busy: map[string]bool{}}
+	k := &Keeper{now: time.Now, known: map[string]*holding{}, files: map[string]descriptors{}, busy: map[string]bool{}}
 	err := k.open(dir)
 	if err == nil {
 		err = k.revive(ctx)
@@ -113,6 +115,10 @@ func (k *Keeper) Close() error {
 		err = errors.Join(err, h.block.Close())
 		delete(k.known, id)
 	}
+	for id, files := range k.files {
+		err = errors.Join(err, files.close())
+		delete(k.files, id)
+	}
 	for _, f := range []*os.File{k.dir, k.lock} {
 		if f != nil {
 			err = errors.Join(err, f.Close())
@@ -139,6 +145,9 @@ func (k *Keeper) adopt(ctx context.Context) error {
 			}
 		}
 		k.known[e.ID] = &holding{block, meta}
+		if err := k.adoptFiles(ctx, e); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -308,7 +308,7 @@ func TestKeeperListsMoreThanAPacketHolds(t *testing.T) {
 }
 
 func FuzzRequest(f *testing.F) {
-	for _, s := range []string{`{"op":"hello"}`, `{"op":"put","id":"run-1","meta":{"a":1}}`, `{"op":"list","after":"x"}`, `{"op":"delete","id":"../../etc"}`, `{"op":"get","id":1}`, "", "null"} {
+	for _, s := range []string{`{"op":"hello"}`, `{"op":"put","id":"run-1","meta":{"a":1}}`, `{"op":"list","after":"x"}`, `{"op":"delete","id":"../../etc"}`, `{"op":"get","id":1}`, `{"op":"put-file","id":"run-1","name":"monitor"}`, `{"op":"get-file","id":"run-1","name":"../x"}`, "", "null"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -317,10 +317,13 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		switch r.Op {
-		case opPut, opGet, opDelete:
+		case opPut, opGet, opDelete, opPutFile, opGetFile:
 			if checkID(r.ID) != nil {
 				t.Fatalf("id %q was accepted", r.ID)
 			}
+		}
+		if (r.Op == opPutFile || r.Op == opGetFile) && checkFile(r.Name) != nil {
+			t.Fatalf("name %q was accepted", r.Name)
 		}
 		if len(r.Meta) > maxMeta {
 			t.Fatalf("meta of %d bytes was accepted", len(r.Meta))

@@ -106,7 +106,7 @@ func (k *Keeper) revive(ctx context.Context) error {
 	for id, h := range k.known {
 		meta, err := h.meta.encode()
 		if err == nil {
-			_, _, err = k.exchange(ctx, request{Op: opPut, ID: id, Meta: meta}, h.block.file)
+			err = k.handOver(ctx, id, meta, h.block.file)
 		}
 		if err != nil {
 			// One that has only a part must not be taken for complete by the next call. What it was given is held here too.

@@ -29,6 +29,7 @@ type held struct {
 	locked atomic.Bool
 	stop   context.CancelFunc
 	done   chan struct{}
+	files  descriptors
 	// leaving: it is being looked at before it is let go.
 	leaving bool
 }
@@ -91,6 +92,9 @@ func (s *server) converse(c *net.UnixConn, l *net.UnixListener) {
 		}
 		answer, out, quit := s.answer(packet, file)
 		err = send(c, answer, out)
+		if out != nil {
+			_ = out.Close()
+		}
 		if quit {
 			s.once.Do(func() {
 				close(s.quit)
@@ -104,7 +108,7 @@ func (s *server) converse(c *net.UnixConn, l *net.UnixListener) {
 	}
 }
 
-// answer does one request. in is the keeper's from now on; out stays the keeper's.
+// answer does one request. in is the keeper's from now on; out is a copy for the caller to close.
 func (s *server) answer(packet []byte, in *os.File) (r reply, out *os.File, quit bool) {
 	keep := false
 	defer func() {
@@ -121,6 +125,10 @@ func (s *server) answer(packet []byte, in *os.File) (r reply, out *os.File, quit
 			keep, err = s.put(q, in)
 		case opGet:
 			r, out, err = s.get(q.ID)
+		case opPutFile:
+			err = s.putFile(q, in)
+		case opGetFile:
+			out, err = s.getFile(q)
 		case opList:
 			r = s.list(q.After)
 		case opDelete:
@@ -171,7 +179,7 @@ func (s *server) put(q request, in *os.File) (keep bool, err error) {
 		h.meta = q.Meta
 		return false, nil
 	}
-	h := &held{meta: q.Meta, file: in, id: id, size: size, done: make(chan struct{})}
+	h := &held{meta: q.Meta, file: in, id: id, size: size, files: descriptors{}, done: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop
 	s.blocks[q.ID] = h
@@ -204,14 +212,15 @@ func (h *held) lock(ctx context.Context) {
 func (s *server) get(id string) (reply, *os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.blocks[id]
-	switch {
-	case h == nil:
-		return reply{}, nil, fmt.Errorf("%w: %s", driver.ErrNotFound, id)
-	case h.leaving:
-		return reply{}, nil, fmt.Errorf("%w: %s is being let go", driver.ErrBusy, id)
+	h, err := s.find(id)
+	if err != nil {
+		return reply{}, nil, err
 	}
-	return reply{Entries: []heldEntry{{ID: id, Meta: h.meta, Locked: h.locked.Load()}}}, h.file, nil
+	fd, err := copyOf(h.file)
+	if err != nil {
+		return reply{}, nil, err
+	}
+	return reply{Entries: []heldEntry{h.entry(id)}}, os.NewFile(uintptr(fd), blockName), nil
 }
 
 func (s *server) list(after string) (r reply) {
@@ -231,10 +240,15 @@ func (s *server) list(after string) (r reply) {
 			r.More = true
 			break
 		}
-		total += len(id) + len(h.meta) + 64
-		r.Entries = append(r.Entries, heldEntry{ID: id, Meta: h.meta, Locked: h.locked.Load()})
+		total += len(id) + len(h.meta) + 64 + 34*len(h.files)
+		r.Entries = append(r.Entries, h.entry(id))
 	}
 	return r
+}
+
+// entry is what is told of a block.
+func (h *held) entry(id string) heldEntry {
+	return heldEntry{ID: id, Meta: h.meta, Locked: h.locked.Load(), Files: h.files.names()}
 }
 
 // delete lets a block go once the keeper itself has seen that it is sealed and zero: a host role with a bug must not be able to lose memory.
@@ -253,7 +267,7 @@ func (s *server) delete(id string) error {
 		return err
 	}
 	delete(s.blocks, id)
-	return errors.Join(unix.Munmap(h.memory), h.file.Close())
+	return errors.Join(unix.Munmap(h.memory), h.file.Close(), h.files.close())
 }
 
 // leave marks a block as one that is being let go: until that is decided nobody else gets or changes it.

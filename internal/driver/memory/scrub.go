@@ -298,7 +298,12 @@ func (s *scrub) letGo(ctx context.Context) error {
 	s.k.mu.Lock()
 	h := s.k.known[s.id]
 	delete(s.k.known, s.id)
+	files := s.k.files[s.id]
+	delete(s.k.files, s.id)
 	s.k.mu.Unlock()
+	if err := files.close(); err != nil {
+		return err
+	}
 	if h == nil {
 		return nil
 	}

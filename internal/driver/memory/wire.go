@@ -28,18 +28,22 @@ const (
 type operation string
 
 const (
-	opHello  operation = "hello"
-	opPut    operation = "put"
-	opGet    operation = "get"
-	opList   operation = "list"
-	opDelete operation = "delete"
-	opQuit   operation = "quit"
+	opHello   operation = "hello"
+	opPut     operation = "put"
+	opGet     operation = "get"
+	opList    operation = "list"
+	opDelete  operation = "delete"
+	opPutFile operation = "put-file"
+	opGetFile operation = "get-file"
+	opQuit    operation = "quit"
 )
 
 type request struct {
 	Op operation `json:"op"`
-	// ID names a block: put, get, delete.
+	// ID names a block: put, get, delete, put-file, get-file.
 	ID string `json:"id,omitempty"`
+	// Name of a file that is held beside the block: put-file, get-file.
+	Name string `json:"name,omitempty"`
 	// Meta goes with put; the keeper does not look into it.
 	Meta json.RawMessage `json:"meta,omitempty"`
 	// After is the last id of the page before: list.
@@ -64,6 +68,8 @@ type heldEntry struct {
 	Meta json.RawMessage `json:"meta"`
 	// Locked: the keeper holds all of it locked into memory.
 	Locked bool `json:"locked,omitempty"`
+	// Files are the names of what is held beside it.
+	Files []string `json:"files,omitempty"`
 }
 
 // codes are the errors that mean something to a caller.
@@ -108,6 +114,8 @@ func decodeRequest(packet []byte) (request, error) {
 		}
 	case opPut, opGet, opDelete:
 		err = checkID(r.ID)
+	case opPutFile, opGetFile:
+		err = errors.Join(checkID(r.ID), checkFile(r.Name))
 	default:
 		err = fmt.Errorf("request: unknown operation %.40q", r.Op)
 	}

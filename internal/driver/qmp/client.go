@@ -82,12 +82,8 @@ type Greeting struct {
 
 // Connect takes over a connection to a monitor, waits for the greeting and negotiates. On an error conn is closed.
 func Connect(ctx context.Context, conn net.Conn, o Options) (*Client, Greeting, error) {
-	c := &Client{conn: conn, timeout: o.Timeout, writing: make(chan struct{}, 1), pending: map[uint64]chan<- message{}, greeting: make(chan Greeting, 1), done: make(chan struct{})}
-	if c.timeout <= 0 {
-		c.timeout = defaultTimeout
-	}
-	c.events.init(o.Events)
-	c.reader.Go(c.read)
+	c := newClient(conn, o)
+	c.reader.Go(func() { c.read(bufio.NewReaderSize(conn, 32<<10), false) })
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
 	var g Greeting
@@ -106,6 +102,15 @@ func Connect(ctx context.Context, conn net.Conn, o Options) (*Client, Greeting, 
 		return nil, Greeting{}, err
 	}
 	return c, g, nil
+}
+
+func newClient(conn net.Conn, o Options) *Client {
+	c := &Client{conn: conn, timeout: o.Timeout, writing: make(chan struct{}, 1), pending: map[uint64]chan<- message{}, greeting: make(chan Greeting, 1), done: make(chan struct{})}
+	if c.timeout <= 0 {
+		c.timeout = defaultTimeout
+	}
+	c.events.init(o.Events)
+	return c
 }
 
 // Close ends the connection and waits for its reader. Commands under way give ErrClosed.
@@ -251,10 +256,9 @@ func bound(ctx context.Context, set func(time.Time) error) (stop func(), err err
 	}, nil
 }
 
-// read is the reader: it ends when the connection does.
-func (c *Client) read() {
-	r := bufio.NewReaderSize(c.conn, 32<<10)
-	for greeted := false; ; {
+// read is the reader: it ends when the connection does. greeted: the greeting was read already.
+func (c *Client) read(r *bufio.Reader, greeted bool) {
+	for {
 		line, err := readLine(r)
 		if err != nil {
 			c.fail(err)

@@ -44,10 +44,8 @@ func (m *monitor) run() {
 		if err != nil {
 			return
 		}
-		var q request
-		d := json.NewDecoder(strings.NewReader(string(line)))
-		d.DisallowUnknownFields()
-		if d.Decode(&q) != nil || q.ID == nil {
+		q := parse(line)
+		if q.ID == nil {
 			_ = m.send(`{"error": {"class": "GenericError", "desc": "Invalid JSON syntax"}}` + "\n")
 			continue
 		}
@@ -64,6 +62,16 @@ func (m *monitor) run() {
 			}
 		}
 	}
+}
+
+// parse reads a command; without an id when it is none.
+func parse(line []byte) (q request) {
+	d := json.NewDecoder(strings.NewReader(string(line)))
+	d.DisallowUnknownFields()
+	if d.Decode(&q) != nil {
+		return request{}
+	}
+	return q
 }
 
 func (m *monitor) send(s string) error { _, err := m.conn.Write([]byte(s)); return err }
