@@ -29,19 +29,29 @@ func startIdle(t *testing.T, s jail.Spec) *jail.Process {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	s.Stdout = w
+	var stderr bytes.Buffer
+	s.Stdout, s.Stderr = w, &stderr
 	p, err := jail.Start(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
+	type end struct {
+		exit jail.Exit
+		err  error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		exit, err := p.Wait(context.Background())
+		w.Close()
+		ended <- end{exit, err}
+	}()
 	t.Cleanup(func() {
 		if err := p.Kill(); err != nil {
 			t.Error(err)
 		}
-		if _, err := p.Wait(context.Background()); err != nil {
-			t.Error(err)
+		if e := <-ended; e.err != nil || t.Failed() {
+			t.Errorf("the program: %s, %v: %s", e.exit, e.err, stderr.String())
 		}
-		w.Close()
 	})
 	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("the program said %q, %v", line, err)

@@ -4,12 +4,14 @@
 package jail
 
 import (
+	"debug/elf"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +54,10 @@ func run(m *testing.M) int {
 			fmt.Printf("test/jail: %s is missing: apt-get install %s\n", program, pkg)
 			return 1
 		}
+	}
+	if self, err := elf.Open("/proc/self/exe"); err != nil || slices.ContainsFunc(self.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+		fmt.Println("test/jail: the test program must be static, since it is what is jailed: CGO_ENABLED=0")
+		return 1
 	}
 	before := leftovers()
 	code := m.Run()

@@ -3,12 +3,14 @@ package jail
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 
 	"carrel/internal/driver/jail"
 	"carrel/internal/driver/qmp"
+	"carrel/internal/driver/volume"
 )
 
 // The sandbox of QEMU itself, as every machine gets it (VMM-2).
@@ -226,5 +229,39 @@ func BenchmarkStart(b *testing.B) {
 		if err := jail.Run(b.Context(), s); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestDisksAreFormattedByAToolInTheJail(t *testing.T) {
+	tool := &jail.Tool{Name: "t-tool", UID: jailedUID, GID: jailedUID, Limits: jail.Limits{Memory: 512 << 20}}
+	img := volume.QemuImg{Run: tool.Run}
+	disk, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	key := []byte("0123456789abcdef0123456789abcdef")
+	if err := img.Format(t.Context(), disk, 16<<20, key); err != nil {
+		t.Fatal(err)
+	}
+	if err := img.Try(t.Context(), disk, key); err != nil {
+		t.Errorf("the key does not open it: %v", err)
+	}
+	if err := img.Try(t.Context(), disk, []byte("another")); !errors.Is(err, volume.ErrRefused) {
+		t.Errorf("another key: %v", err)
+	}
+	if err := img.Kill(t.Context(), disk, key); err != nil {
+		t.Error(err)
+	}
+	if err := img.Try(t.Context(), disk, key); !errors.Is(err, volume.ErrRefused) {
+		t.Errorf("the killed key: %v", err)
+	}
+	info, err := disk.Stat()
+	if err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("the disk was not given back: %+v, %v", info.Sys(), err)
+	}
+	var e *jail.ExitError
+	if out, err := tool.Run(t.Context(), "qemu-img", []string{"info", "/etc/passwd"}, nil); !errors.As(err, &e) || !strings.Contains(string(out), "No such file") {
+		t.Errorf("%v %s", err, out)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // groups are the control groups of one program, and which limit each holds ("cgroup v2", "cgroup v1" or "").
@@ -20,6 +22,8 @@ type groups struct {
 type hierarchy struct {
 	version int
 	dir     string
+	// root is the highest group in sight; version 2 only.
+	root string
 }
 
 func (h hierarchy) String() string { return "cgroup v" + strconv.Itoa(h.version) }
@@ -116,6 +120,9 @@ func (g groups) remove() error {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			all = errors.Join(all, fmt.Errorf("control group: %w", err))
 		}
+		if above := filepath.Dir(dir); filepath.Base(above) == topGroup {
+			_ = os.Remove(above) // If it was the last.
+		}
 	}
 	return all
 }
@@ -126,14 +133,86 @@ func hierarchies() map[string]hierarchy {
 	own, _ := os.ReadFile("/proc/self/cgroup")
 	all := findHierarchies(string(mounts), string(own))
 	for controller, h := range all {
-		if h.version == 2 && !slices.Contains(enabled(h.dir), controller) {
-			// Works in the root group, and where the service manager has delegated a group without processes in it.
-			if write(filepath.Join(h.dir, "cgroup.subtree_control"), "+"+controller) != nil {
-				delete(all, controller)
-			}
+		if h.version != 2 || enable(h.dir, controller) == nil {
+			continue
+		}
+		// Our own group has processes, so none below it can have limits. Root can still make one at the top, as on a host where
+		// the service was started by hand.
+		h.dir = filepath.Join(h.root, topGroup)
+		if err := os.Mkdir(h.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			delete(all, controller)
+		} else if enable(h.root, controller) != nil || enable(h.dir, controller) != nil {
+			_ = os.Remove(h.dir)
+			delete(all, controller)
+		} else {
+			all[controller] = h
 		}
 	}
 	return all
+}
+
+const (
+	// topGroup holds the groups of jails when they cannot be below our own.
+	topGroup = "carrel"
+	// hostGroup is where Delegate moves the host role.
+	hostGroup = "carrel-host"
+)
+
+// Delegate makes limits possible where a service manager has handed this service a control group of version 2 (systemd: Delegate=yes).
+// There a group has either processes or limited groups below it, so every process of the service moves into a group beside those of the jails.
+// To be called once when the host role starts. Where nothing is delegated it does nothing; what limits are then in force, Walls says.
+func Delegate() error {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	for controller, h := range findHierarchies(string(mounts), string(own)) {
+		if h.version != 2 || !delegated(h.dir) || enable(h.dir, controller) == nil {
+			continue
+		}
+		if err := makeRoom(h.dir); err != nil {
+			return fmt.Errorf("jail: control group %s: %w", h.dir, err)
+		}
+		if err := enable(h.dir, controller); err != nil {
+			return fmt.Errorf("jail: control group %s: enable %s: %w", h.dir, controller, err)
+		}
+	}
+	return nil
+}
+
+// delegated reads the mark that systemd puts on groups it leaves to a service: without it the processes in there may be anybody's.
+func delegated(dir string) bool {
+	for _, name := range []string{"user.delegate", "trusted.delegate"} {
+		var value [8]byte
+		if n, err := unix.Getxattr(dir, name, value[:]); err == nil && string(value[:n]) == "1" {
+			return true
+		}
+	}
+	return false
+}
+
+// makeRoom moves the processes of a group into one below it.
+func makeRoom(dir string) error {
+	leaf := filepath.Join(dir, hostGroup)
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	list, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	for _, pid := range strings.Fields(string(list)) {
+		if err := write(filepath.Join(leaf, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("move process %s: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// enable lets groups below dir have a controller. It fails while dir itself has processes, but for the root group.
+func enable(dir, controller string) error {
+	if slices.Contains(enabled(dir), controller) {
+		return nil
+	}
+	return write(filepath.Join(dir, "cgroup.subtree_control"), "+"+controller)
 }
 
 // enabled are the controllers that groups below dir have.
@@ -166,16 +245,19 @@ func findHierarchies(mountinfo, own string) map[string]hierarchy {
 			switch {
 			case kind[0] == "cgroup2":
 				dir := filepath.Join(at, strings.TrimPrefix(paths[""], strings.TrimSuffix(root, "/")))
+				if filepath.Base(dir) == hostGroup {
+					dir = filepath.Dir(dir)
+				}
 				have, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 				if slices.Contains(strings.Fields(string(have)), c) {
-					found[c] = hierarchy{2, dir}
+					found[c] = hierarchy{2, dir, at}
 				}
 			case kind[0] == "cgroup" && found[c].version == 0 && slices.Contains(strings.Split(kind[2], ","), c):
 				dir := filepath.Join(at, strings.TrimPrefix(paths[c], strings.TrimSuffix(root, "/")))
 				if _, err := os.Stat(dir); err != nil {
 					dir = at
 				}
-				found[c] = hierarchy{1, dir}
+				found[c] = hierarchy{version: 1, dir: dir}
 			}
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -59,6 +60,7 @@ type Spec struct {
 	// Kill are further system call numbers (unix.SYS_...) for which the program is killed.
 	Kill []int
 	// DieWithParent kills the program when the calling process dies. For short helpers; a machine must survive the restart of its host role.
+	// The kernel means the calling thread: lock the goroutine to it (runtime.LockOSThread) until Wait has returned. Run does all that.
 	DieWithParent bool
 	// Stdout and Stderr get what the program says, at most Limits.Output of it; nil discards. Written from one goroutine each, and both
 	// may be the same writer only if it may be written concurrently. A pipe that breaks when this process dies is no harm to process 1: SIGPIPE does not reach it.
@@ -128,6 +130,10 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 // error wraps ctx's.
 func Run(ctx context.Context, spec Spec) error {
 	spec.DieWithParent = true
+	// The kernel takes the end of the thread that forked for the end of the parent, and threads end when a goroutine that is locked to one
+	// does. So this one is kept from everybody else until the program has ended.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	p, err := Start(ctx, spec)
 	if err != nil {
 		return err

@@ -116,7 +116,7 @@ func TestControlGroupsAreFoundOnAHostWithTheFirstVersion(t *testing.T) {
 		}
 	}
 	found := findHierarchies(strings.ReplaceAll(mountinfoV1, "AT", at), "9:name=systemd:/\n8:pids:/docker/abc/task\n4:memory:/carrel.service\n1:cpu,cpuacct:/gone\n0::/\n")
-	want := map[string]hierarchy{"memory": {1, at + "/memory/carrel.service"}, "pids": {1, at + "/pids/task"}, "cpu": {1, "/sys/fs/cgroup/cpu,cpuacct"}}
+	want := map[string]hierarchy{"memory": {1, at + "/memory/carrel.service", ""}, "pids": {1, at + "/pids/task", ""}, "cpu": {1, "/sys/fs/cgroup/cpu,cpuacct", ""}}
 	for c, h := range want {
 		if found[c] != h {
 			t.Errorf("%s: %+v, want %+v", c, found[c], h)
@@ -134,9 +134,12 @@ func TestTheSecondVersionIsPreferredForTheControllersItHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	info := strings.ReplaceAll(mountinfoV1, "AT", at) + "41 31 0:38 / " + at + "/unified rw,relatime - cgroup2 cgroup2 rw\n"
-	found := findHierarchies(info, "4:memory:/\n1:cpu,cpuacct:/\n0::/carrel\n")
-	if found["memory"] != (hierarchy{2, own}) || found["pids"] != (hierarchy{2, own}) || found["cpu"].version != 1 {
-		t.Errorf("%+v", found)
+	for _, group := range []string{"/carrel", "/carrel/" + hostGroup} {
+		found := findHierarchies(info, "4:memory:/\n1:cpu,cpuacct:/\n0::"+group+"\n")
+		want := hierarchy{2, own, at + "/unified"}
+		if found["memory"] != want || found["pids"] != want || found["cpu"].version != 1 {
+			t.Errorf("%s: %+v", group, found)
+		}
 	}
 }
 
@@ -155,7 +158,7 @@ func groupDir(t *testing.T, dir string, files ...string) {
 
 func TestALimitIsInForceOnlyWhenItsGroupTookIt(t *testing.T) {
 	at := t.TempDir()
-	where := map[string]hierarchy{"memory": {2, at}, "cpu": {2, at}, "pids": {1, filepath.Join(at, "no")}}
+	where := map[string]hierarchy{"memory": {2, at, at}, "cpu": {2, at, at}, "pids": {1, filepath.Join(at, "no"), ""}}
 	// The kernel would fill the directory when it is made; here it is there, as after a crash. It has no memory.swap.max, which is optional.
 	groupDir(t, filepath.Join(at, "carrel-ws-1"), "memory.max", "cpu.max", "cgroup.procs")
 	g := join(where, "ws-1", 4711, Limits{Memory: 5 << 20, CPU: 1500, Processes: 10})
@@ -169,6 +172,12 @@ func TestALimitIsInForceOnlyWhenItsGroupTookIt(t *testing.T) {
 	}
 	if g := join(where, "ws-2", 1, Limits{}); len(g.dirs) != 0 {
 		t.Errorf("groups without a limit: %+v", g)
+	}
+}
+
+func TestWhatIsNotDelegatedIsLeftAlone(t *testing.T) {
+	if delegated(t.TempDir()) || delegated("/no/such/group") {
+		t.Error("a directory without the mark counts as delegated")
 	}
 }
 
