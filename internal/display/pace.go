@@ -19,7 +19,7 @@ type pacer struct {
 	mu sync.Mutex
 	// continuous: the browser acknowledges by fences; else it asks for every picture.
 	continuous bool
-	// wanted: it has asked. whole: for everything, not only changes.
+	// wanted: it has asked and the screen has not been asked for it yet. whole: for everything, not only changes.
 	wanted, whole bool
 	// asked: the screen owes a picture.
 	asked bool
@@ -58,7 +58,8 @@ func (p *pacer) next() (ask, incremental bool) {
 		return false, false
 	}
 	incremental = !p.whole
-	p.asked, p.whole = true, false
+	// Its next request may come before the picture's last piece is known to be written (see drawn), and must not be lost then.
+	p.asked, p.whole, p.wanted = true, false, false
 	return true, incremental
 }
 
@@ -68,7 +69,6 @@ func (p *pacer) drawn(now time.Time) (serial uint64, fence bool) {
 	defer p.mu.Unlock()
 	p.asked = false
 	if !p.continuous {
-		p.wanted = false
 		return 0, false
 	}
 	return p.launch(now, true), true

@@ -36,6 +36,20 @@ func TestPacerAsksOncePerPicture(t *testing.T) {
 	}
 }
 
+func TestPacerKeepsARequestThatComesBeforeThePictureIsDone(t *testing.T) {
+	var p pacer
+	p.want(false)
+	p.next()
+	p.want(true) // The browser has seen the last byte before we know that it was written.
+	p.drawn(start)
+	if ask, incremental := p.next(); !ask || !incremental {
+		t.Error("the request is lost")
+	}
+	if ask, _ := p.next(); ask {
+		t.Error("it counts twice")
+	}
+}
+
 func TestPacerKeepsAWindow(t *testing.T) {
 	var p pacer
 	p.follow(true)
