@@ -33,14 +33,30 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Conn is LDAP on an open connection, until deadline at the longest and with what the peer may send bounded to most bytes. The caller closes it.
-func Conn(c net.Conn, deadline time.Time, most int) (*ldap.Conn, error) {
+// Converse runs fn with LDAP on an open connection, which it closes: until deadline or ctx's end at the longest, and with what the peer may
+// send bounded to most bytes.
+func Converse(ctx context.Context, c net.Conn, deadline time.Time, most int, fn func(*ldap.Conn) error) error {
 	if err := c.SetDeadline(deadline); err != nil {
-		return nil, err
+		return errors.Join(err, c.Close())
 	}
-	l := ldap.NewConn(&bounded{c, most}, false)
-	l.Start()
-	return l, nil
+	conn := ldap.NewConn(&bounded{c, most}, false)
+	conn.Start()
+	defer conn.Close()
+	// Whoever gives up waiting ends the exchange; the library's own calls take no context.
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
+	return guard(conn, fn)
+}
+
+// guard runs fn and makes an error of a panic in it: the library takes answers apart that a hostile server has made, and one that it cannot
+// take apart must not end the process that everybody's logins go through.
+func guard(conn *ldap.Conn, fn func(*ldap.Conn) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the server's answer cannot be read: %v", p)
+		}
+	}()
+	return fn(conn)
 }
 
 // each runs fn with one server after the other until one answers, whatever the answer: ErrUnavailable when none does.
@@ -69,15 +85,7 @@ func (s *Settings) with(ctx context.Context, server Server, fn func(*ldap.Conn) 
 	if err != nil {
 		return err
 	}
-	conn, err := Conn(raw, deadline, maxConversation)
-	if err != nil {
-		return errors.Join(err, raw.Close())
-	}
-	defer conn.Close()
-	// Whoever gives up waiting ends the exchange; the library's own calls take no context.
-	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
-	defer stop()
-	return fn(conn)
+	return Converse(ctx, raw, deadline, maxConversation, fn)
 }
 
 // connect opens TLS to a server and checks who it is.

@@ -43,14 +43,7 @@ func (d *domain) ask(ctx context.Context, limit time.Duration, most int, fn func
 	if err := isProcess(raw, c.process.PID()); err != nil {
 		return errors.Join(fmt.Errorf("samba: controller of %s: %w: %w", d.id, directory.ErrUnavailable, err), raw.Close())
 	}
-	conn, err := ad.Conn(raw, deadline, most)
-	if err != nil {
-		return errors.Join(fmt.Errorf("samba: controller of %s: %w", d.id, err), raw.Close())
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
-	defer stop()
-	return fn(conn)
+	return ad.Converse(ctx, raw, deadline, most, fn)
 }
 
 // knock connects to a controller's socket, again and again while its queue of ten is full: connect does not wait there (unix(7)).
