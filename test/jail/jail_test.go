@@ -316,11 +316,32 @@ func TestAMachineSurvivesTheKillOfItsHostRoleAndIsAdopted(t *testing.T) {
 
 func TestAShortHelperDiesWithItsParent(t *testing.T) {
 	c, id := startHost(t, "die")
+	if len(id.Groups) == 0 {
+		t.Log("no control groups here: the test shows less")
+	}
+	groups := id.Groups
 	p, err := jail.Adopt(id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	kill9(t, c)
+	// Wait removes the groups of what it waits for, and Sweep those of whom nobody knows any more: here the first is told of none.
+	id.Groups = nil
+	stranger, err := jail.Adopt(id)
+	if err == nil {
+		_, err = stranger.Wait(t.Context())
+	} else if errors.Is(err, jail.ErrGone) {
+		err = nil
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	jail.Sweep()
+	for _, dir := range groups {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := p.Wait(ctx); err != nil {

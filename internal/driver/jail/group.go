@@ -53,7 +53,7 @@ func join(where map[string]hierarchy, name string, pid int, l Limits) groups {
 		if len(set) == 0 {
 			continue
 		}
-		dir := filepath.Join(h.dir, "carrel-"+name)
+		dir := filepath.Join(h.dir, groupPrefix+name)
 		if err := apply(dir, set, pid); err != nil {
 			if !slices.Contains(g.dirs, dir) {
 				_ = os.Remove(dir)
@@ -154,8 +154,10 @@ func hierarchies() map[string]hierarchy {
 const (
 	// topGroup holds the groups of jails when they cannot be below our own.
 	topGroup = "carrel"
+	// groupPrefix begins the names of all groups made here.
+	groupPrefix = "carrel-"
 	// hostGroup is where Delegate moves the host role.
-	hostGroup = "carrel-host"
+	hostGroup = groupPrefix + "host"
 )
 
 // Delegate makes limits possible where a service manager has handed this service a control group of version 2 (systemd: Delegate=yes).
@@ -176,6 +178,26 @@ func Delegate() error {
 		}
 	}
 	return nil
+}
+
+// Sweep removes the groups of programs that ended while nobody was there to do it: those of a Tool have new names each time, so no later
+// start takes them over. To be called when the host role starts, before it starts anything. A group with processes in it stays.
+func Sweep() {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	for _, h := range findHierarchies(string(mounts), string(own)) {
+		sweep(h.dir)
+		if h.version == 2 {
+			sweep(filepath.Join(h.root, topGroup))
+		}
+	}
+}
+
+func sweep(dir string) {
+	found, _ := filepath.Glob(filepath.Join(dir, groupPrefix+"*"))
+	for _, group := range found {
+		_ = os.Remove(group) // The kernel refuses while somebody is in it.
+	}
 }
 
 // delegated reads the mark that systemd puts on groups it leaves to a service: without it the processes in there may be anybody's.

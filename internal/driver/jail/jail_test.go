@@ -175,6 +175,21 @@ func TestALimitIsInForceOnlyWhenItsGroupTookIt(t *testing.T) {
 	}
 }
 
+func TestSweepingTakesOnlyEmptyGroupsOfJails(t *testing.T) {
+	at := t.TempDir()
+	for _, dir := range []string{"carrel-tool-1-1", "carrel-ws-1/busy", "system.slice"} {
+		if err := os.MkdirAll(filepath.Join(at, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep(at)
+	for dir, want := range map[string]bool{"carrel-tool-1-1": false, "carrel-ws-1": true, "system.slice": true} {
+		if _, err := os.Stat(filepath.Join(at, dir)); (err == nil) != want {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}
+
 func TestWhatIsNotDelegatedIsLeftAlone(t *testing.T) {
 	if delegated(t.TempDir()) || delegated("/no/such/group") {
 		t.Error("a directory without the mark counts as delegated")
