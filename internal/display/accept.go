@@ -123,7 +123,7 @@ func (h *Handler) limits() Limits {
 	for _, v := range []struct {
 		is  *time.Duration
 		def time.Duration
-	}{{&l.TicketWait, d.TicketWait}, {&l.OpenWait, d.OpenWait}, {&l.BrowserStall, d.BrowserStall}, {&l.ScreenStall, d.ScreenStall}, {&l.Ping, d.Ping}} {
+	}{{&l.TicketWait, d.TicketWait}, {&l.OpenWait, d.OpenWait}, {&l.BrowserStall, d.BrowserStall}, {&l.ScreenStall, d.ScreenStall}, {&l.Beat, d.Beat}, {&l.Ping, d.Ping}} {
 		if *v.is <= 0 {
 			*v.is = v.def
 		}

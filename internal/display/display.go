@@ -121,6 +121,8 @@ type Limits struct {
 	// BrowserStall is how long one piece (up to 64 KiB) may take to be taken by the browser, ScreenStall how long the screen may stop
 	// within a message or take nothing.
 	BrowserStall, ScreenStall time.Duration
+	// Beat is how often a session looks after itself: measures the latency of an idle browser, sees whether a ping is due.
+	Beat time.Duration
 	// Ping is how often the browser is asked whether it is there; it has BrowserStall to answer.
 	Ping time.Duration
 	// InputRate is how many keys, pointer moves and clipboard messages a second are passed on for long; ten times that at once. Faster
@@ -133,7 +135,7 @@ type Limits struct {
 // DefaultLimits are what people never notice.
 func DefaultLimits() Limits {
 	return Limits{Screen: rfb.Size{Width: 7680, Height: 4320}, TicketWait: 10 * time.Second, OpenWait: 15 * time.Second,
-		BrowserStall: time.Minute, ScreenStall: 20 * time.Second, Ping: 15 * time.Second, InputRate: 250, Waiting: 1000}
+		BrowserStall: time.Minute, ScreenStall: 20 * time.Second, Beat: 2 * time.Second, Ping: 15 * time.Second, InputRate: 250, Waiting: 1000}
 }
 
 // Handler opens sessions. All fields but the callbacks and Limits must be set, and none changed after the first call.

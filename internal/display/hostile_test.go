@@ -343,3 +343,25 @@ func TestSTR3AnIdleSessionCostsLittle(t *testing.T) {
 		t.Errorf("an idle session costs %d bytes", each)
 	}
 }
+
+func TestABrowserThatAnswersNoPingIsLost(t *testing.T) {
+	o := newOffice(t, display.Policy{})
+	o.Limits.Beat, o.Limits.Ping, o.Limits.BrowserStall = 5*time.Millisecond, time.Millisecond, 50*time.Millisecond
+	p := o.look(t, rfbtest.Encodings)
+	p.until(t, func() bool { return p.Updates > 0 })
+	// It neither reads (the library answers pings while it reads) nor says anything any more.
+	if err := waitFor(t, func() bool { return slices.Contains(o.changed(), "disconnected ada lost") }); err != nil {
+		t.Fatal(o.changed())
+	}
+}
+
+func TestABrowserThatAnswersPingsStays(t *testing.T) {
+	o := newOffice(t, display.Policy{})
+	o.Limits.Beat, o.Limits.Ping = 5*time.Millisecond, time.Millisecond
+	p := o.look(t, rfbtest.Encodings)
+	// Measuring fences are beats of the session: there have been pings in between.
+	p.until(t, func() bool { return p.Fences >= 10 })
+	if live := o.Registry.List(display.Match{}); len(live) != 1 {
+		t.Errorf("%+v", o.changed())
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -24,6 +25,8 @@ type browser struct {
 	stall   time.Duration
 	message io.Reader
 
+	// alive is when the browser last took or gave something, in nanoseconds.
+	alive  atomic.Int64
 	writer sync.Mutex // held while RFB is written
 	mu     sync.Mutex
 	queue  []byte
@@ -43,6 +46,7 @@ func (b *browser) Read(p []byte) (int, error) {
 			b.message = r
 		}
 		n, err := b.message.Read(p)
+		b.alive.Store(time.Now().UnixNano())
 		if errors.Is(err, io.EOF) {
 			b.message, err = nil, nil
 			if n == 0 {
@@ -62,7 +66,17 @@ func (b *browser) Write(p []byte) (int, error) {
 	if err := b.ws.Write(ctx, websocket.MessageBinary, p); err != nil {
 		return 0, err
 	}
+	b.alive.Store(time.Now().UnixNano())
 	return len(p), nil
+}
+
+// moved tells whether the browser has taken or given something since a time, or is taking something now.
+func (b *browser) moved(since time.Time) bool {
+	if !b.writer.TryLock() {
+		return true
+	}
+	b.writer.Unlock()
+	return b.alive.Load() > since.UnixNano()
 }
 
 // say sends whole RFB messages as soon as the picture being written, if any, is over. It does not wait for that.
