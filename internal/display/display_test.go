@@ -67,7 +67,7 @@ func TestAPersonSeesTheScreenAndTypesOnIt(t *testing.T) {
 	if err := p.Type("echo hello"); err != nil {
 		t.Fatal(err)
 	}
-	p.until(t, func() bool { return len(o.acted(display.ActKey)) == 20 })
+	o.typed(t, "echo hello")
 	same(t, p, direct(t, o.sim), 1)
 	if bytes.Equal(before, p.Picture.Pix) {
 		t.Error("typing changes nothing")
@@ -435,7 +435,7 @@ func TestASessionEndsWithItsReason(t *testing.T) {
 }
 
 // waitFor looks again and again until something is so, for half a minute.
-func waitFor(t *testing.T, so func() bool) error {
+func waitFor(t testing.TB, so func() bool) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -492,6 +492,7 @@ func TestTwoBrowsersOnOneDesktop(t *testing.T) {
 		if err := first.Type("x"); err != nil {
 			t.Fatal(err)
 		}
+		o.typed(t, `"Line":"x"`)
 		v := direct(t, o.sim)
 		same(t, first, v, 1)
 		same(t, second, v, 1)

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +47,7 @@ func (frozen) After(time.Duration) (<-chan time.Time, func()) {
 type office struct {
 	*display.Handler
 	sim *sim.Sim
+	dir string
 	url string
 	log lines
 
@@ -81,7 +84,8 @@ func ada() ticket.Claims {
 
 func newOffice(t testing.TB, policy display.Policy) *office {
 	t.Helper()
-	s, err := sim.Open(sim.Config{Dir: t.TempDir(), Clock: frozen{}, Random: rand.Reader, Times: sim.Times{Remove: time.Nanosecond}})
+	dir := t.TempDir()
+	s, err := sim.Open(sim.Config{Dir: dir, Clock: frozen{}, Random: rand.Reader, Times: sim.Times{Remove: time.Nanosecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +94,7 @@ func newOffice(t testing.TB, policy display.Policy) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &office{sim: s, policy: policy, from: ada().Binding}
+	o := &office{sim: s, dir: dir, policy: policy, from: ada().Binding}
 	o.Handler = &display.Handler{Tickets: tickets, Screens: s.Display(), Registry: &display.Registry{}, Origins: []string{"https://other.example.com", origin},
 		Clock: clock.System{}, Random: rand.Reader, Log: slog.New(slog.NewTextHandler(&o.log, nil)),
 		Policy: func(context.Context, ticket.Claims) (display.Policy, error) {
@@ -160,6 +164,17 @@ func (o *office) place() ticket.Binding {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.from
+}
+
+// typed waits until a text stands on the desktop.
+func (o *office) typed(t testing.TB, text string) {
+	t.Helper()
+	if err := waitFor(t, func() bool {
+		data, err := os.ReadFile(filepath.Join(o.dir, "screens", string(desktop)))
+		return err == nil && bytes.Contains(data, []byte(text))
+	}); err != nil {
+		t.Fatalf("%q does not arrive", text)
+	}
 }
 
 // acted gives the acts of a kind.
