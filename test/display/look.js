@@ -10,7 +10,7 @@ const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', 
 // until waits for an expression to be true in the page. (playwright's waitForFunction uses eval there, which the page's policy forbids.)
 async function until(page, expression) {
     const end = Date.now() + 60000;
-    while (!await page.evaluate(expression)) {
+    while (!await page.evaluate(`!!window.state && !!(${expression})`)) { // The page's script may not have begun.
         if (Date.now() > end) {
             throw new Error(`never: ${expression}; ${await page.evaluate('JSON.stringify(window.state)')}`);
         }
