@@ -6,7 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"carrel/internal/display"
 	"carrel/internal/ident"
@@ -229,4 +232,38 @@ func BenchmarkRoundTrip(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkCut is P11: from the call of Cut to the farewell read by the slowest of a thousand browsers.
+func BenchmarkCut(b *testing.B) {
+	const sessions = 1000
+	quiet := script{size: small, fn: func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }}
+	var slowest time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		o := newOffice(b, display.Policy{Shared: true})
+		o.Tickets, o.Screens = manyTickets(b), quiet
+		var readers sync.WaitGroup
+		var cut time.Time
+		took := make([]time.Duration, sessions)
+		for i := range sessions {
+			p := o.open(b, ada())
+			p.connect(b, []rfb.Encoding{rfb.Raw})
+			readers.Go(func() {
+				p.end(b)
+				took[i] = time.Since(cut)
+			})
+		}
+		b.StartTimer()
+		cut = time.Now()
+		if n := o.Registry.Cut(display.Match{UserSID: ada().UserSID}, display.ReasonRuleChanged); n != sessions {
+			b.Fatalf("%d cut", n)
+		}
+		readers.Wait()
+		b.StopTimer()
+		slices.Sort(took)
+		slowest = max(slowest, took[sessions*99/100])
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(slowest.Microseconds())/1000, "p99-ms")
 }
