@@ -29,6 +29,7 @@ import (
 	"carrel/internal/driver/samba"
 	"carrel/internal/driver/volume"
 	"carrel/internal/hostapi"
+	"carrel/internal/ident"
 	"carrel/internal/pki"
 )
 
@@ -38,17 +39,43 @@ func Helpers() {
 	memory.KeeperMain()
 }
 
-// The host role's places in the state directory. HostDir is root's alone.
+// The images and the host role's socket are in the state directory. What the host role keeps for itself is beside it: the state directory
+// is closed to everybody but the control plane's user, and helper processes, which are others still, must find their own files.
 const (
-	hostDir    = "host"
 	imagesDir  = "images"
 	hostSocket = "host.sock"
 )
 
+// HostDir is where the host role of an installation keeps machines, volumes, networks and domains: root's.
+func HostDir(state string) string { return filepath.Clean(state) + "-host" }
+
+// prepareHostDir makes it. Helper processes pass through it and through what is above it, and look into neither.
+func prepareHostDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return err
+	}
+	for above := filepath.Dir(dir); ; above = filepath.Dir(above) {
+		info, err := os.Stat(above)
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&0o001 == 0 {
+			return fmt.Errorf("%s cannot be passed through by others, so desktops' helper processes cannot reach %s: choose a state directory elsewhere, or run chmod o+x %s", above, dir, above)
+		}
+		if above == filepath.Dir(above) {
+			return nil
+		}
+	}
+}
+
 // The user ids of the helper processes. Nobody else on the machine may have them.
 const (
+	toolUID                 = 64100
 	sambaUID, sambaUIDs     = 64200, 100
-	machineUID, machineUIDs = 65600, 20_000
+	machineUID, machineUIDs = 64400, 1000
 )
 
 // computeMiB is what AWS gives each compute type.
@@ -61,8 +88,12 @@ var computeMiB = map[string]qemu.Size{
 // It is the only part with privilege, and it listens to nobody else.
 func Host(ctx context.Context, conf *config.Config, user uint32, p Process) error {
 	log := newLog(conf.Log, p.Stderr)
-	dir := filepath.Join(conf.State.Dir, hostDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	state, err := filepath.Abs(conf.State.Dir)
+	if err != nil {
+		return fmt.Errorf("host role: %w", err)
+	}
+	dir := HostDir(state)
+	if err := prepareHostDir(dir); err != nil {
 		return fmt.Errorf("host role: %w", err)
 	}
 	r := &hostRole{conf: conf, log: log, dir: dir}
@@ -111,6 +142,11 @@ func (r *hostRole) close() {
 
 // open opens the drivers, those that others use first. Leftovers of an earlier host role are scrubbed on the way.
 func (r *hostRole) open(ctx context.Context) error {
+	// Where a service manager has given this service control groups, helpers get limits of their own; groups of helpers that ended unseen go.
+	if err := jail.Delegate(); err != nil {
+		r.log.Warn("helper processes have no control groups", "error", err)
+	}
+	jail.Sweep()
 	for _, step := range []func(context.Context) error{r.openNetwork, r.openDisks, r.openMachines, r.openDomains} {
 		if err := step(ctx); err != nil {
 			return err
@@ -140,7 +176,7 @@ func (r *hostRole) openNetwork(context.Context) error {
 	if region == "" {
 		region = "us-east-1"
 	}
-	r.services, err = netsvc.New(netsvc.Config{Ports: r.ports, Enter: r.fabric.Enter, Region: region, Suffix: suffix, Resolvers: resolvers, Log: r.log})
+	r.services, err = netsvc.New(netsvc.Config{Ports: r.ports, Enter: r.fabric.Enter, Region: region, Suffix: suffix, Zones: r.zones, Resolvers: resolvers, Log: r.log})
 	return err
 }
 
@@ -154,6 +190,18 @@ func (r *hostRole) ports() ([]netsvc.Port, <-chan struct{}) {
 	return out, changed
 }
 
+// zones are the domains whose controllers are inside a VPC: their names are asked of them.
+func (r *hostRole) zones(vpc ident.VPCID) []netsvc.Zone {
+	if r.domains == nil {
+		return nil
+	}
+	var out []netsvc.Zone
+	for _, z := range r.domains.Zones(vpc) {
+		out = append(out, netsvc.Zone{Name: z.Name, Servers: z.Servers})
+	}
+	return out
+}
+
 func (r *hostRole) openDisks(context.Context) (err error) {
 	if r.images, err = image.Open(filepath.Join(r.conf.State.Dir, imagesDir)); err != nil {
 		return err
@@ -162,7 +210,8 @@ func (r *hostRole) openDisks(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.volumes, err = volume.Open(volume.Config{Dir: filepath.Join(r.dir, "volumes"), Images: r.images, Keys: keys, Tool: volume.QemuImg{}, Clock: clock.System{}, Random: random})
+	tool := &jail.Tool{Name: "disk", UID: toolUID, GID: toolUID}
+	r.volumes, err = volume.Open(volume.Config{Dir: filepath.Join(r.dir, "volumes"), Images: r.images, Keys: keys, Tool: volume.QemuImg{Run: tool.Run}, Clock: clock.System{}, Random: random})
 	return err
 }
 

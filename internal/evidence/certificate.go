@@ -35,7 +35,11 @@ type ScrubCertificate struct {
 	BytesVerified int64 `json:"bytesVerified"`
 	// ProcessBytesZeroed counts the machine process's own writable pages, which hold copies of guest data and disk keys.
 	ProcessBytesZeroed int64 `json:"processBytesZeroed"`
-	// ReadBackDigest is the SHA-256, in hex, of all bytes read back after the memory was sealed against writing.
+	// ProcessEnded: the process had ended by itself before its own pages could be overwritten; whether they were zeroed then is the
+	// kernel's doing (HostFacts.InitOnFree).
+	ProcessEnded bool `json:"processEnded,omitempty"`
+	// ReadBackDigest is a digest, in hex, of all bytes read back after the memory was sealed against writing: for the method
+	// "qemu-freeze-zero-seal-readback" the SHA-256 of the SHA-256 of each MiB.
 	ReadBackDigest string    `json:"readBackDigest"`
 	HostFacts      HostFacts `json:"hostFacts"`
 	// VolumeKeysDestroyed lists the disk keys that no longer exist; empty when the volumes live on (a stop).

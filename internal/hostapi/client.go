@@ -290,6 +290,12 @@ func (c users) SetPassword(ctx context.Context, id ident.DirectoryID, name strin
 	return err
 }
 
+// ChangePassword changes a user's password for the user, who knows the old one: *directory.LoginError, directory.ErrWeakPassword.
+func (c *Client) ChangePassword(ctx context.Context, id ident.DirectoryID, name string, old, next directory.Password) error {
+	_, err := call[none](ctx, c, "users/change-password", changeArgs{id, name, old.Reveal(), next.Reveal()})
+	return err
+}
+
 func (c users) DeleteUser(ctx context.Context, id ident.DirectoryID, name string) error {
 	_, err := call[none](ctx, c.Client, "users/delete", lookupArgs{id, name})
 	return err

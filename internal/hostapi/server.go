@@ -30,6 +30,11 @@ type Host struct {
 	Authority []byte
 }
 
+// changer is a directory.Manager whose users can change their own passwords.
+type changer interface {
+	ChangePassword(ctx context.Context, id ident.DirectoryID, userName string, old, next directory.Password) error
+}
+
 // The arguments of calls that have more than one, and results that are.
 type (
 	none       struct{}
@@ -49,6 +54,10 @@ type (
 	createUserArgs struct {
 		ID   ident.DirectoryID
 		User directory.NewUser
+	}
+	changeArgs struct {
+		ID              ident.DirectoryID
+		Name, Old, Next string
 	}
 	passwordArgs struct {
 		ID             ident.DirectoryID
@@ -149,6 +158,10 @@ func (h *Host) users(mux *http.ServeMux) {
 	})
 	bind(mux, "users/password", up, func(ctx context.Context, in passwordArgs) (none, error) {
 		return none{}, u.SetPassword(ctx, in.ID, in.Name, directory.NewPassword(in.Password))
+	})
+	changer, up2 := u.(changer)
+	bind(mux, "users/change-password", up && up2, func(ctx context.Context, in changeArgs) (none, error) {
+		return none{}, changer.ChangePassword(ctx, in.ID, in.Name, directory.NewPassword(in.Old), directory.NewPassword(in.Next))
 	})
 	bind(mux, "users/delete", up, func(ctx context.Context, in lookupArgs) (none, error) {
 		return none{}, u.DeleteUser(ctx, in.ID, in.Name)
