@@ -144,16 +144,6 @@ func (m *Manifest) check() error {
 	return nil
 }
 
-// file gives the entry of a name.
-func (m *Manifest) file(name string) (File, bool) {
-	for _, f := range m.Files {
-		if f.Name == name {
-			return f, true
-		}
-	}
-	return File{}, false
-}
-
 // contentDigest names the image: SHA-256 of the stored manifest.
 func contentDigest(manifest []byte) string {
 	sum := sha256.Sum256(manifest)
