@@ -195,9 +195,13 @@ func (b *build) unpack(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// The namespace's root is another user to this directory's owner: it may work in it, and nobody else may list it.
 		b.tree = filepath.Join(dir, "tree")
-		if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(b.tree, 0o700), os.Chmod(b.tree, 0o777)); err != nil {
+		// The namespace's root is another user to this directory's owner: it makes the tree itself. Nobody can list the directory, and its
+		// name is not to be guessed.
+		if err := os.Chmod(dir, 0o733); err != nil {
+			return err
+		}
+		if err := b.run(ctx, true, "mkdir", b.tree); err != nil {
 			return err
 		}
 	} else if err := os.Mkdir(b.tree, 0o755); err != nil {
