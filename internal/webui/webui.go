@@ -1,4 +1,5 @@
-// Package webui embeds the web assets of the people's door.
+// Package webui embeds the web assets of the people's door: the portal's pages and, when web/portal/assets has put it beside them before
+// the build, noVNC. Without noVNC everything works but the view of a desktop, which says what is missing.
 //
 // It refuses to hold logic: pages are static files.
 package webui

@@ -1,0 +1,144 @@
+// The clipboard panel, and text that is copied by itself where the browser allows it. What may be copied which way is the gateway's
+// decision; here it only decides what is shown.
+
+import { byId, say } from './dom.mjs';
+import { recall, remember } from './memory.mjs';
+import { clipboard as allows } from './words.mjs';
+
+// The gateway passes no more.
+const longest = 256 << 10;
+
+export class ClipboardPanel {
+  #allowed = allows('none');
+  #send = () => {};
+  #type = () => {};
+  // last is the text that both sides have.
+  #last = null;
+
+  // news is told when a text waits to be copied by hand.
+  constructor(news) {
+    this.news = news;
+    this.text = byId('clip-text');
+    byId('clip-send').addEventListener('click', () => this.#give(this.text.value, 'It is on the desktop\'s clipboard.'));
+    byId('clip-type').addEventListener('click', () => this.#type(this.text.value));
+    byId('clip-copy').addEventListener('click', () => this.#copy());
+    byId('clip-auto').addEventListener('change', (event) => this.#automatic(event.target.checked));
+    window.addEventListener('focus', () => this.#fetch());
+  }
+
+  // open begins a session: send puts text on the desktop's clipboard, type presses its keys.
+  open(policy, { send, type }) {
+    this.#allowed = allows(policy);
+    this.#send = send;
+    this.#type = type;
+    const { toDesktop, fromDesktop, text } = this.#allowed;
+    say(byId('clip-says'), text);
+    document.querySelector('#panel-clip .allowed').hidden = !toDesktop && !fromDesktop;
+    byId('clip-send').hidden = byId('clip-type').hidden = !toDesktop;
+    byId('clip-copy').hidden = !fromDesktop;
+    this.text.readOnly = !toDesktop;
+    this.#show();
+    this.#fetch();
+  }
+
+  // close ends a session; nothing of what was copied stays in the page.
+  close() {
+    this.#allowed = allows('none');
+    this.#send = this.#type = () => {};
+  }
+
+  forget() {
+    this.close();
+    this.#last = null;
+    this.text.value = '';
+    byId('clip-note').textContent = '';
+  }
+
+  // arrived takes a text that was copied on the desktop.
+  async arrived(text) {
+    if (!this.#allowed.fromDesktop || text === this.#last) return;
+    this.#last = text;
+    this.text.value = text;
+    if (await this.#auto()) {
+      try {
+        await navigator.clipboard.writeText(text);
+        return;
+      } catch {
+        // The browser wants a click for it: the panel has a button.
+      }
+    }
+    this.news();
+  }
+
+  #note(text) {
+    byId('clip-note').textContent = text;
+  }
+
+  #give(text, done) {
+    if (text === '' || !this.#allowed.toDesktop) return;
+    if (new Blob([text]).size > longest) return this.#note('That is too long. 256 KiB is the most.');
+    this.#last = text;
+    this.#send(text);
+    this.#note(done);
+  }
+
+  async #copy() {
+    try {
+      await navigator.clipboard.writeText(this.text.value);
+    } catch {
+      this.text.select();
+      if (!document.execCommand('copy')) return this.#note('The browser does not allow it. Select the text and copy it.');
+    }
+    this.#last = this.text.value;
+    this.#note('Copied.');
+  }
+
+  // permission is 'granted', 'prompt', 'denied', or '' in browsers that do not say.
+  async #permission() {
+    try {
+      return (await navigator.permissions.query({ name: 'clipboard-read' })).state;
+    } catch {
+      return '';
+    }
+  }
+
+  async #auto() {
+    if (recall('clipboard') === 'by-hand') return false;
+    return !this.#allowed.toDesktop || await this.#permission() === 'granted';
+  }
+
+  async #show() {
+    byId('clip-auto-row').hidden = !navigator.clipboard?.writeText;
+    byId('clip-auto').checked = await this.#auto();
+  }
+
+  async #automatic(on) {
+    remember('clipboard', on ? '' : 'by-hand');
+    this.#note('');
+    if (!on) return;
+    if (this.#allowed.toDesktop) {
+      try {
+        await navigator.clipboard.readText(); // The browser asks the person now.
+      } catch {
+        this.#note('The browser does not allow it. Use the buttons.');
+      }
+    }
+    await this.#show();
+    this.#fetch();
+  }
+
+  // fetch takes what was copied on this device, when the browser lets the page read it without asking.
+  async #fetch() {
+    if (!this.#allowed.toDesktop || !document.hasFocus() || recall('clipboard') === 'by-hand' || await this.#permission() !== 'granted') return;
+    let text = '';
+    try {
+      text = await navigator.clipboard.readText();
+    } catch {
+      return; // Not text, or the focus is gone again.
+    }
+    if (text === '' || text === this.#last || new Blob([text]).size > longest) return;
+    this.text.value = text;
+    this.#last = text;
+    this.#send(text);
+  }
+}
