@@ -9,10 +9,13 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unve
 LDFLAGS := -s -w -X main.version=$(VERSION)
 CACHE := .cache
 
-.PHONY: build test check staticcheck bench up down generate unit e2e tls-scan fuzz need clean
+.PHONY: build assets test check staticcheck bench up down generate unit e2e tls-scan fuzz need clean
 
-build: ## bin/carrel, static
+build: assets ## bin/carrel, static
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/carrel ./cmd/carrel
+
+assets: ## the portal's viewer, noVNC, from npm; quick when it is there
+	@./web/portal/assets
 
 generate: ## the API packages from the models, docs/divergences.md from the handlers
 	$(GO) run ./internal/tools/apigen

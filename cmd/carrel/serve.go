@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -67,10 +68,14 @@ func supervise(ctx context.Context, conf *config.Config, file string, p app.Proc
 		return err
 	}
 	conf.State.Dir = dir
-	// The state directory is said, because its default is another for another user.
+	// The state directory is said, because its default is another for another user. The configuration is handed over: the file may be root's alone.
 	common := []string{"--state", dir}
+	var text []byte
 	if file != "" {
-		common = append(common, "--config", file)
+		if text, err = os.ReadFile(file); err != nil {
+			return fmt.Errorf("read the configuration: %w", err)
+		}
+		common = append(common, "--config", handedOver)
 	}
 	control := append([]string{"serve", "--control", "--api-addr", conf.API.Address, "--portal-addr", conf.Portal.Address}, common...)
 	if conf.Region != "" {
@@ -81,8 +86,25 @@ func supervise(ctx context.Context, conf *config.Config, file string, p app.Proc
 	}
 	return app.Supervise(ctx, conf, app.Arguments{
 		Host:    func(uid uint32) []string { return append([]string{"host", "--user", fmt.Sprint(uid)}, common...) },
-		Control: control,
+		Control: control, Input: text,
 	}, p)
+}
+
+// handedOver is the name of a configuration that comes on standard input.
+const handedOver = "-"
+
+// maxConfiguration bounds it, in bytes.
+const maxConfiguration = 1 << 20
+
+func load(file string) (*config.Config, error) {
+	if file != handedOver {
+		return config.Load(file)
+	}
+	text, err := io.ReadAll(io.LimitReader(os.Stdin, maxConfiguration))
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	return config.Parse(text)
 }
 
 // newHost is the host role, started by serve.
@@ -110,7 +132,7 @@ func merged(c *cobra.Command, file, state string, flags config.Config) (*config.
 	conf := &config.Config{}
 	if file != "" {
 		var err error
-		if conf, err = config.Load(file); err != nil {
+		if conf, err = load(file); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ type Arguments struct {
 	// Host runs the host role, for a control plane with a user id: Host(uid). Control runs the control plane.
 	Host    func(uid uint32) []string
 	Control []string
+	// Input is the standard input of both.
+	Input []byte
 }
 
 // Supervise runs Carrel as root: the host role with its privilege, and everything that listens or decides as an ordinary user, each a
@@ -46,9 +49,9 @@ func Supervise(ctx context.Context, conf *config.Config, args Arguments, p Proce
 	hostDone := make(chan struct{})
 	go func() {
 		defer close(hostDone)
-		keepHost(hostCtx, log, func() *exec.Cmd { return roleCommand(hostCtx, self, args.Host(uid), p) })
+		keepHost(hostCtx, log, func() *exec.Cmd { return roleCommand(hostCtx, self, role{args.Host(uid), args.Input}, p) })
 	}()
-	control := roleCommand(ctx, self, args.Control, p)
+	control := roleCommand(ctx, self, role{args.Control, args.Input}, p)
 	control.Stdout = p.Stdout
 	control.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{}}
 	log.Info("control plane", "user", uid)
@@ -70,9 +73,16 @@ func Supervise(ctx context.Context, conf *config.Config, args Arguments, p Proce
 // stopPatience is how long a role may take to stop in order.
 const stopPatience = 8 * time.Second
 
+// role is how this program is run again.
+type role struct {
+	args  []string
+	input []byte
+}
+
 // roleCommand is this program in another role. It is asked to stop when ctx ends, and dies with this process.
-func roleCommand(ctx context.Context, self string, args []string, p Process) *exec.Cmd {
-	c := exec.CommandContext(ctx, self, args...)
+func roleCommand(ctx context.Context, self string, r role, p Process) *exec.Cmd {
+	c := exec.CommandContext(ctx, self, r.args...)
+	c.Stdin = bytes.NewReader(r.input)
 	c.Stderr = p.Stderr
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	c.WaitDelay = stopPatience
