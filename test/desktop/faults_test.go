@@ -118,27 +118,6 @@ func TestAMachineThatRefusesToStartLeavesNothingAndSaysWhy(t *testing.T) {
 	}
 }
 
-// The host role is gone from one moment to the next; what its machines leave is scrubbed before the next one allocates anything.
-func TestANewHostRoleScrubsWhatTheOldOneLeft(t *testing.T) {
-	h := newHost(t, nil, guestMemory)
-	spec := h.build(t, bare)
-	if _, err := h.driver.Start(limited(t), spec); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(h.fabric.Close(), h.keeper.Close()); err != nil {
-		t.Fatal(err)
-	}
-	h.open(t, guestMemory)
-	state(t, h, driver.MachineFailed)
-	if left, err := h.keeper.List(t.Context()); err != nil || len(left) != 0 {
-		t.Errorf("memory left: %+v, %v", left, err)
-	}
-	report, err := h.driver.Scrub(limited(t), desktop)
-	if err != nil || report.Clean() != nil || report.MemoryBytes != guestMemory {
-		t.Errorf("%+v, %v", report, err)
-	}
-}
-
 func TestAStoppedMachineOutlivesItsHostRoleAndResumes(t *testing.T) {
 	h := newHost(t, nil, guestMemory)
 	spec := h.build(t, bare)
@@ -148,9 +127,7 @@ func TestAStoppedMachineOutlivesItsHostRoleAndResumes(t *testing.T) {
 	if _, err := h.driver.Stop(limited(t), desktop); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(h.fabric.Close(), h.keeper.Close()); err != nil {
-		t.Fatal(err)
-	}
+	h.leave(t)
 	h.open(t, guestMemory)
 	if m, err := h.driver.Start(limited(t), spec); err != nil || m.State != driver.MachineRunning {
 		t.Errorf("%+v, %v", m, err)

@@ -3,178 +3,17 @@ package desktop
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"carrel/internal/clock"
 	"carrel/internal/driver"
-	"carrel/internal/driver/jail"
-	"carrel/internal/driver/linuxnet"
-	"carrel/internal/driver/memory"
-	"carrel/internal/driver/qemu"
-	"carrel/internal/driver/volume"
-	"carrel/internal/ident"
 )
-
-func TestMain(m *testing.M) {
-	jail.Main()
-	memory.KeeperMain()
-	os.Exit(m.Run())
-}
-
-const (
-	desktop = ident.WorkspaceID("ws-000000001")
-	eni     = ident.InterfaceID("eni-00000000000000001")
-	vpc     = ident.VPCID("vpc-0a1b2c3d4e5f60718")
-	bare    = ident.ImageID("wsi-000000001")
-)
-
-// need fails the test when a program is missing.
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Fatal("these tests need root: namespaces, taps and machines of their own users")
-	}
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Fatalf("%s is missing: run test/need", p)
-		}
-	}
-}
-
-// blank is a host with one image: an empty disk that the BIOS finds nothing on. A machine of it runs firmware, which is all that its
-// memory, its jail and its screen need.
-type blank struct{ path string }
-
-func (b blank) OpenImage(_ context.Context, id ident.ImageID) (*driver.OpenImage, error) {
-	if id != bare {
-		return nil, driver.ErrNotFound
-	}
-	f, err := os.Open(b.path)
-	if err != nil {
-		return nil, err
-	}
-	return &driver.OpenImage{ID: id, Digest: "blank", Disk: f, VirtualBytes: 1 << 20, Firmware: driver.FirmwareBIOS, MinMemoryMiB: 32}, nil
-}
-
-// host is everything that a host role has but Samba.
-type host struct {
-	dir     string
-	images  driver.ImageOpener
-	keeper  *memory.Keeper
-	volumes *volume.Volumes
-	fabric  *linuxnet.Fabric
-	driver  *qemu.Driver
-	log     *bytes.Buffer
-}
-
-const guestMemory = 64 << 20
-
-func newHost(t *testing.T, images driver.ImageOpener, size int64) *host {
-	t.Helper()
-	need(t, "qemu-system-x86_64", "qemu-img")
-	// Unix sockets have short names.
-	dir, err := os.MkdirTemp("", "carrel-desktop-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &host{dir: dir, images: images, log: &bytes.Buffer{}}
-	if images == nil {
-		disk := filepath.Join(dir, "blank.qcow2")
-		if out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", disk, "1M").CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		h.images = blank{disk}
-	}
-	h.open(t, size)
-	t.Cleanup(func() {
-		h.end(t)
-		_ = os.RemoveAll(dir)
-	})
-	return h
-}
-
-func (h *host) open(t *testing.T, size int64) {
-	t.Helper()
-	ctx := t.Context()
-	var err error
-	if h.keeper, err = memory.Connect(ctx, filepath.Join(h.dir, "memory")); err != nil {
-		t.Fatal(err)
-	}
-	keys, err := volume.OpenMaster(filepath.Join(h.dir, "master"), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.volumes, err = volume.Open(volume.Config{Dir: filepath.Join(h.dir, "volumes"), Images: h.images, Keys: keys, Tool: volume.QemuImg{}, Clock: clock.System{}, Random: rand.Reader})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if h.fabric, err = linuxnet.Open(linuxnet.Config{Dir: filepath.Join(h.dir, "net")}); err != nil {
-		t.Fatal(err)
-	}
-	h.driver, err = qemu.Open(ctx, qemu.Config{
-		Dir: filepath.Join(h.dir, "machines"), Host: "test-host", Keeper: h.keeper, Volumes: h.volumes, Images: h.images, Taps: h.fabric, Keys: keys,
-		Clock: clock.System{}, Random: rand.Reader, Log: slog.New(slog.NewTextHandler(h.log, nil)), Accel: qemu.TCG,
-		Size: func(string) (qemu.Size, bool) { return qemu.Size{Processors: 1, Memory: size}, true }, Memory: 4 << 30, FirstUID: 64100, UIDs: 100,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// end scrubs whatever is left and takes the network away.
-func (h *host) end(t *testing.T) {
-	ctx := context.WithoutCancel(t.Context())
-	machines, err := h.driver.List(ctx)
-	if err != nil {
-		t.Error(err)
-	}
-	for _, m := range machines {
-		if _, err := h.driver.Scrub(ctx, m.WorkspaceID); err != nil {
-			t.Error(err)
-		}
-	}
-	nics, err := h.fabric.List(ctx)
-	if err != nil {
-		t.Error(err)
-	}
-	for _, n := range nics {
-		if err := h.fabric.Detach(ctx, n.InterfaceID); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := errors.Join(h.keeper.Quit(ctx), h.keeper.Close()); err != nil {
-		t.Error(err)
-	}
-}
-
-// build makes what a machine needs and gives its spec.
-func (h *host) build(t *testing.T, image ident.ImageID) driver.MachineSpec {
-	t.Helper()
-	for _, s := range []driver.VolumeSpec{
-		{ID: driver.VolumeOf(desktop, driver.RootVolume), WorkspaceID: desktop, Role: driver.RootVolume, GiB: 4, ImageID: image},
-		{ID: driver.VolumeOf(desktop, driver.UserVolume), WorkspaceID: desktop, Role: driver.UserVolume, GiB: 1},
-	} {
-		if _, err := h.volumes.Create(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := h.fabric.Attach(t.Context(), driver.NICSpec{InterfaceID: eni, WorkspaceID: desktop, VPC: vpc, Subnet: "subnet-0a1b2c3d4e5f60718", Address: "10.0.1.10", MAC: "02:00:00:00:00:01",
-		SecurityGroups: []ident.SecurityGroupID{"sg-0a1b2c3d4e5f60718"}, VPCCIDR: "10.0.0.0/16", SubnetCIDR: "10.0.1.0/24"}); err != nil {
-		t.Fatal(err)
-	}
-	return driver.MachineSpec{WorkspaceID: desktop, Host: "test-host", ComputerName: "WSAMZN-00000001", UserName: "ada", Compute: "STANDARD",
-		Root: driver.VolumeOf(desktop, driver.RootVolume), User: driver.VolumeOf(desktop, driver.UserVolume), Interface: eni}
-}
 
 func TestAMachineRunsInItsJailShowsItsScreenStopsResumesAndIsScrubbed(t *testing.T) {
 	h := newHost(t, nil, guestMemory)

@@ -97,7 +97,12 @@ func TestWhatIsHeldBesideABlockDoesNotChangeHowItBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := k.PutFile(ctx, "run-1", "agent", ours); err != nil {
+	twin, err := conn.(*net.UnixConn).File() // Its Fd would make all of them block.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer twin.Close()
+	if err := k.PutFile(ctx, "run-1", "agent", twin); err != nil {
 		t.Fatal(err)
 	}
 	f, err := k.GetFile(ctx, "run-1", "agent")

@@ -24,12 +24,15 @@ import (
 
 const roleVariable = "CARREL_MEMORY_TEST_ROLE"
 
-// TestMain is the keeper, a machine, a holder or a host role when a test started it as one.
+// TestMain is the keeper, a machine, a holder, an opener or a host role when a test started it as one.
 func TestMain(m *testing.M) {
 	KeeperMain()
 	switch os.Getenv(roleVariable) {
 	case "machine":
 		beMachine()
+	case "opener":
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "holder":
 		beHolder()
 	case "host":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,12 +76,35 @@ func (h holder) String() string { return fmt.Sprintf("process %d (%s)", h.pid, h
 
 // holders finds the processes, this one aside, that map the file shared and writable. Those that may not be looked into are left out.
 func holders(id fileID) ([]holder, error) {
-	processes, err := os.ReadDir("/proc")
+	return processes(func(pid int) bool { return hasMapped(pid, id) })
+}
+
+// openers finds the processes that have the file open, this one and the keeper aside. A machine has it from its birth and maps it a little later.
+func openers(id fileID, keeper int) ([]holder, error) {
+	return processes(func(pid int) bool { return pid != keeper && eachOpen(pid, id, func(string) bool { return true }) })
+}
+
+// hasMapped: the process maps the file shared and writable.
+func hasMapped(pid int, id fileID) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return false
+	}
+	regions, err := parseMaps(b)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(regions, func(r region) bool { return r.file == id && r.shared() && r.writable() })
+}
+
+// processes gives those, this one aside, of which is holds.
+func processes(is func(pid int) bool) ([]holder, error) {
+	all, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
 	var found []holder
-	for _, p := range processes {
+	for _, p := range all {
 		pid, err := strconv.Atoi(p.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
@@ -90,20 +114,9 @@ func holders(id fileID) ([]holder, error) {
 		if err != nil {
 			continue
 		}
-		b, err := os.ReadFile("/proc/" + p.Name() + "/maps")
-		if err != nil {
-			continue
-		}
-		regions, err := parseMaps(b)
-		if err != nil {
-			continue
-		}
-		for _, r := range regions {
-			if r.file == id && r.shared() && r.writable() {
-				comm, _ := os.ReadFile("/proc/" + p.Name() + "/comm")
-				found = append(found, holder{pid, start, strings.TrimSpace(string(comm))})
-				break
-			}
+		if is(pid) {
+			comm, _ := os.ReadFile("/proc/" + p.Name() + "/comm")
+			found = append(found, holder{pid, start, strings.TrimSpace(string(comm))})
 		}
 	}
 	return found, nil
@@ -111,20 +124,30 @@ func holders(id fileID) ([]holder, error) {
 
 // findBlock looks for a block among the open descriptors of a process that still has it, for when every keeper of it is gone.
 func findBlock(pid int, id fileID) (*os.File, error) {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	names, err := os.ReadDir(dir)
-	if err != nil {
+	var f *os.File
+	if _, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); err != nil {
 		return nil, err
 	}
+	if !eachOpen(pid, id, func(path string) bool {
+		var err error
+		f, err = os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
+		return err == nil
+	}) {
+		return nil, os.ErrNotExist
+	}
+	return f, nil
+}
+
+// eachOpen calls use with the path of each descriptor of the process that is of the file, until one is used.
+func eachOpen(pid int, id fileID, use func(path string) bool) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	names, _ := os.ReadDir(dir)
 	for _, n := range names {
 		path := dir + "/" + n.Name()
 		var st unix.Stat_t
-		if unix.Stat(path, &st) != nil || (fileID{st.Dev, st.Ino}) != id {
-			continue
-		}
-		if f, err := os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
-			return f, nil
+		if unix.Stat(path, &st) == nil && (fileID{st.Dev, st.Ino}) == id && use(path) {
+			return true
 		}
 	}
-	return nil, os.ErrNotExist
+	return false
 }

@@ -329,6 +329,24 @@ func TestAByteThatSomebodyWroteAfterZeroingIsFound(t *testing.T) {
 	}
 }
 
+// The host role ended between the start of the machine and noting it, and the machine has the descriptor but has not come to mapping it.
+func TestAMachineThatWasNotNotedAndHasNotMappedItsMemoryYetIsEnded(t *testing.T) {
+	k := connect(t, runDir(t))
+	b := allocate(t, testBytes)
+	if err := k.Put(context.Background(), "run-1", b, Meta{Run: "run-1", Created: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	m := start(t, "opener", "", b.File())
+	r, err := k.Scrub(context.Background(), "run-1", ScrubOptions{})
+	if err != nil || r.ProcessEnded || r.ProcessBytes == 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	wantClean(t, r, testBytes)
+	if !m.ended() {
+		t.Error("the machine still runs")
+	}
+}
+
 func TestScrubOfOneBlockTwiceAtOnceIsBusy(t *testing.T) {
 	k := connect(t, runDir(t))
 	heldMachine(t, k, "run-1")

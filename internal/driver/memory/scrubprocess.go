@@ -13,7 +13,7 @@ func (s *scrub) endProcess(ctx context.Context) error {
 	if s.j.Report != nil || !s.j.RunEnded.IsZero() {
 		return nil
 	}
-	p, err := s.process()
+	p, err := s.process(ctx)
 	if errors.Is(err, errEnded) {
 		return s.ended()
 	}
@@ -47,20 +47,24 @@ func (s *scrub) endProcess(ctx context.Context) error {
 	return nil
 }
 
-// process opens the machine's process. One that was started and not noted any more, because the host role ended between, is found by its mapping
-// of the block: nobody else was given the descriptor.
-func (s *scrub) process() (*process, error) {
+// process opens the machine's process. One that was started and not noted any more, because the host role ended between, is found by its
+// descriptor of the block: nobody else was given one.
+func (s *scrub) process(ctx context.Context) (*process, error) {
 	m := s.j.Meta
 	if m.Template {
 		return nil, nil
 	}
 	if m.PID == 0 {
-		found, err := holders(s.block.id)
+		keeper, _, err := s.k.call(ctx, request{Op: opHello}, nil)
+		if err != nil {
+			return nil, err
+		}
+		found, err := openers(s.block.id, keeper.PID)
 		if err != nil {
 			return nil, err
 		}
 		if len(found) > 1 {
-			return nil, fmt.Errorf("%w: no process was noted and several map the memory: %v", driver.ErrUnclean, found)
+			return nil, fmt.Errorf("%w: no process was noted and several have the memory: %v", driver.ErrUnclean, found)
 		}
 		if len(found) == 1 {
 			return openProcess(found[0].pid, found[0].start)

@@ -137,11 +137,18 @@ func send(c *net.UnixConn, message any, file *os.File) error {
 	if len(b) > maxPacket {
 		return fmt.Errorf("message of %d bytes: at most %d", len(b), maxPacket)
 	}
-	var rights []byte
-	if file != nil {
-		rights = unix.UnixRights(int(file.Fd()))
+	if file == nil {
+		_, _, err = c.WriteMsgUnix(b, nil, nil)
+		return err
 	}
-	_, _, err = c.WriteMsgUnix(b, rights, nil)
+	// Not by Fd, which may make the descriptor one that blocks, and with it all its copies: those of a connection that somebody reads from.
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if e := raw.Control(func(fd uintptr) { _, _, err = c.WriteMsgUnix(b, unix.UnixRights(int(fd)), nil) }); e != nil {
+		return e
+	}
 	return err
 }
 

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +19,6 @@ import (
 
 	"carrel/internal/clock"
 	"carrel/internal/driver"
-	"carrel/internal/driver/jail"
 	"carrel/internal/driver/memory"
 	"carrel/internal/ident"
 )
@@ -74,6 +72,23 @@ type Config struct {
 	Program string
 	// Guest is what guests are set to.
 	Guest Settings
+	// Observe is for tests: it is told each point that a Start, Stop or Scrub comes to (Points). Whatever it does there, ending this process included,
+	// the next host role goes on from what exists.
+	Observe func(point string)
+}
+
+// Points are the points that Observe is told, in order; those of a scrub have the names of memory.Points.
+var Points = struct{ Start, Resume, Stop, Scrub []string }{
+	Start:  []string{"recorded", "allocated", "opened", "started", "process noted", "held", "connected", "runs", "running noted"},
+	Resume: []string{"recorded", "allocated", "opened", "started", "process noted", "held", "connected", "loaded", "saved memory spent", "runs", "running noted", "saved memory removed"},
+	Stop:   append(append([]string{"paused", "saved", "saved noted"}, memory.Points[:]...), "stopped noted"),
+	Scrub:  append(memory.Points[:len(memory.Points):len(memory.Points)], "scrubbed noted"),
+}
+
+func (d *Driver) at(point string) {
+	if d.cfg.Observe != nil {
+		d.cfg.Observe(point)
+	}
 }
 
 // Settings of all guests of a host; what is empty stays as the image has it.
@@ -91,6 +106,8 @@ type Driver struct {
 	mu       sync.Mutex
 	busy     map[ident.WorkspaceID]bool
 	machines map[ident.WorkspaceID]*machine
+	// reserved is memory of earlier host roles that no record knows and that could not be scrubbed, in bytes.
+	reserved int64
 }
 
 var (
@@ -125,8 +142,9 @@ func (m *machine) clone() *machine {
 	return &c
 }
 
-// Open finds the machines of an earlier host role. Those whose process is gone, or can no longer be reached, count as failed: their memory is
-// scrubbed here, before anything is allocated, and the next Start boots them anew.
+// Open finds the machines of an earlier host role. Those that run are taken over as they are; a stop or scrub that was cut off is completed. Those whose
+// process is gone, or can no longer be reached, count as failed: their memory is scrubbed here, before anything is allocated, and the next Start
+// boots them anew.
 func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -155,6 +173,19 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	return d, nil
 }
 
+// Close lets go of all machines: they go on, and the next host role finds them. The driver must not be used any more.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var err error
+	for _, m := range d.machines {
+		if m.live.alive() {
+			err = errors.Join(err, m.live.monitor.Close(), m.live.agent.Close())
+		}
+	}
+	return err
+}
+
 func (c *Config) check() error {
 	var missing []string
 	for name, is := range map[string]bool{"Dir": c.Dir != "", "Host": c.Host != "", "Keeper": c.Keeper != nil, "Volumes": c.Volumes != nil, "Images": c.Images != nil,
@@ -168,59 +199,11 @@ func (c *Config) check() error {
 		slices.Sort(missing)
 		return fmt.Errorf("qemu: the configuration lacks %s", strings.Join(missing, ", "))
 	}
+	// A machine that ran as the keeper's user could end it.
+	if c.FirstUID <= memory.KeeperUser && memory.KeeperUser < c.FirstUID+c.UIDs {
+		return fmt.Errorf("qemu: the user ids %d to %d for machines include %d, the memory keeper's", c.FirstUID, c.FirstUID+c.UIDs-1, memory.KeeperUser)
+	}
 	return nil
-}
-
-// recover scrubs what an earlier host role left running or half made.
-func (d *Driver) recover(ctx context.Context) error {
-	known := map[string]*machine{}
-	for _, m := range d.machines {
-		if m.State == driver.MachineRunning || m.State == "" {
-			known[m.Run] = m.clone()
-		}
-	}
-	entries, err := d.cfg.Keeper.List(ctx)
-	if err != nil {
-		return fmt.Errorf("qemu: %w", err)
-	}
-	var errs []error
-	for _, e := range entries {
-		if e.Meta.Template {
-			continue
-		}
-		m := known[e.ID]
-		if m == nil && e.Report != nil {
-			// Scrubbed; whoever asked for it has its report in a record, or the record is gone.
-			errs = append(errs, d.cfg.Keeper.Forget(ctx, e.ID))
-			continue
-		}
-		d.cfg.Log.WarnContext(ctx, "memory of an earlier host role is being scrubbed", "desktop", e.Meta.WorkspaceID, "run", e.ID, "alive", e.Alive)
-		report, err := d.cfg.Keeper.Scrub(ctx, e.ID, memory.ScrubOptions{})
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if m == nil {
-			errs = append(errs, d.cfg.Keeper.Forget(ctx, e.ID))
-			continue
-		}
-		errs = append(errs, d.ended(ctx, m, report))
-	}
-	for _, m := range slices.Collect(maps.Values(d.machines)) {
-		switch {
-		case m.State == "" && m.Saved == nil && len(m.Earlier) == 0:
-			// Recorded, and nothing was allocated yet.
-			errs = append(errs, d.drop(m))
-		case m.State == "" || m.State == driver.MachineRunning:
-			next := m.clone()
-			next.State, next.Run, next.MemoryBytes, next.Process = driver.MachineFailed, "", 0, jail.Identity{}
-			if m.Saved != nil {
-				next.State = driver.MachineStopped
-			}
-			errs = append(errs, d.save(next))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // exclusively runs fn unless another call works on the same machine. fn gets a copy, nil when there is none: what it changes is seen by
@@ -261,7 +244,7 @@ func (d *Driver) Place(_ context.Context, spec driver.MachineSpec) (string, erro
 func (d *Driver) room(size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	used := int64(0)
+	used := d.reserved
 	for _, m := range d.machines {
 		used += m.held()
 	}

@@ -21,8 +21,9 @@ const (
 // record is what is remembered of a machine.
 type record struct {
 	Spec driver.MachineSpec
-	// State is "" between the decision to start a machine and its first instruction.
-	State driver.MachineState
+	// State is "" between the decision to start a machine and its first instruction; Before is what it was then, "": it is made.
+	State  driver.MachineState
+	Before driver.MachineState `json:",omitempty"`
 	// Run names the run, and its memory at the keeper.
 	Run         string
 	MemoryBytes int64
@@ -31,8 +32,11 @@ type record struct {
 	Reboots     int
 	UID         int
 	Process     jail.Identity
-	// Saved is there when the machine's memory is in a file.
+	// Saved is there when the machine's memory is in a file and no guest has gone on from it: each instruction of a resumed guest may change its
+	// disks, after which the saved memory would not fit them any more.
 	Saved *saved `json:",omitempty"`
+	// Lost says why nothing can be said of the memory of the last run.
+	Lost string `json:",omitempty"`
 	// Report is that of the last scrub of this machine's memory. Earlier are those of runs that ended by themselves: the certificate is about the
 	// last memory, these show that no other was left.
 	Report  *driver.ScrubReport  `json:",omitempty"`

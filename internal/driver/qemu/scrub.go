@@ -39,6 +39,9 @@ func (d *Driver) scrub(ctx context.Context, m *machine) error {
 		}
 		m.Report, run = &report, m.Run
 	}
+	if m.Lost != "" && run == "" {
+		return fmt.Errorf("%w: %s", driver.ErrUnclean, m.Lost)
+	}
 	if m.Report == nil && len(m.Earlier) > 0 {
 		// It ended by itself and was scrubbed then.
 		last := m.Earlier[len(m.Earlier)-1]
@@ -60,15 +63,18 @@ func (d *Driver) scrub(ctx context.Context, m *machine) error {
 	if err := d.save(m); err != nil {
 		return err
 	}
-	if run != "" {
-		return d.cfg.Keeper.Forget(ctx, run)
-	}
-	return nil
+	d.at("scrubbed noted")
+	return d.forget(ctx, run)
+}
+
+// scrubOptions: overwritten processes are looked at again, because input and output that is under way may write after the first pass.
+func scrubOptions(observe func(string)) memory.ScrubOptions {
+	return memory.ScrubOptions{Rescan: true, Observe: observe}
 }
 
 // scrubRun scrubs the memory of the machine's present run. driver.ErrNotFound: none was allocated.
 func (d *Driver) scrubRun(ctx context.Context, m *machine) (driver.ScrubReport, error) {
-	report, err := d.cfg.Keeper.Scrub(ctx, m.Run, memory.ScrubOptions{})
+	report, err := d.cfg.Keeper.Scrub(ctx, m.Run, scrubOptions(d.cfg.Observe))
 	if err != nil {
 		return report, err
 	}

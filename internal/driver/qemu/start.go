@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"carrel/internal/driver"
@@ -76,33 +76,22 @@ func (d *Driver) wake(ctx context.Context, m *machine) error {
 	return d.save(m)
 }
 
-// bury scrubs the memory of a run that ended by itself.
+// bury scrubs the memory of a run that ended by itself. The machine has no state when its first start had not come to a run.
 func (d *Driver) bury(ctx context.Context, m *machine) error {
-	if m.Run != "" {
-		report, err := d.scrubRun(ctx, m)
-		if err != nil && !errors.Is(err, driver.ErrNotFound) {
-			return err
-		}
-		if err == nil {
-			return d.ended(ctx, m, report)
-		}
+	if m.State != driver.MachineRunning && m.State != "" {
+		return nil
 	}
-	m.State, m.MemoryBytes, m.Process, m.live = driver.MachineFailed, 0, jail.Identity{}, nil
-	return d.save(m)
-}
-
-// ended notes that a run's memory was scrubbed although nobody asked for the machine's end.
-func (d *Driver) ended(ctx context.Context, m *machine, report driver.ScrubReport) error {
-	next := *m
-	next.Earlier = append(next.Earlier[:len(next.Earlier):len(next.Earlier)], report)
-	next.State, next.MemoryBytes, next.Process, next.live = driver.MachineFailed, 0, jail.Identity{}, nil
-	run := next.Run
-	next.Run = ""
-	if err := d.save(&next); err != nil {
+	var report *driver.ScrubReport
+	r, err := d.scrubRun(ctx, m)
+	switch {
+	case err == nil:
+		report = &r
+	case errors.Is(err, memory.ErrLost):
+		m.Lost = err.Error()
+	case !errors.Is(err, driver.ErrNotFound):
 		return err
 	}
-	*m = next
-	return d.cfg.Keeper.Forget(ctx, run)
+	return d.cleared(ctx, m, report)
 }
 
 // boot starts a new run: from saved memory when there is some, else from the disk.
@@ -123,40 +112,34 @@ func (d *Driver) boot(ctx context.Context, m *machine, spec driver.MachineSpec) 
 	}
 	next := &machine{record: m.record}
 	next.Spec, next.Run, next.MemoryBytes, next.UID, next.Started = spec, "run-"+ident.Hex(d.cfg.Random, 16), size.Memory, uid, d.cfg.Clock.Now().UTC()
-	was := next.State
 	// On disk before anything exists, so that a crash leaves nothing that nobody knows of.
-	next.State = ""
+	next.State, next.Before, next.Process = "", next.State, jail.Identity{}
 	if err := d.save(next); err != nil {
 		return err
 	}
+	d.at("recorded")
 	if err := d.run(ctx, next, size); err != nil {
-		return d.undo(ctx, next, was, err)
+		return d.undo(ctx, next, err)
 	}
 	now := d.cfg.Clock.Now().UTC()
-	next.State, next.Since, next.Reboots, next.Renewed, next.Report = driver.MachineRunning, now, spec.Reboots, false, nil
+	next.State, next.Before, next.Since, next.Reboots, next.Renewed, next.Report, next.Lost = driver.MachineRunning, "", now, spec.Reboots, false, nil, ""
 	if err := d.save(next); err != nil {
 		return err
 	}
-	return d.dropSaved(next)
+	d.at("running noted")
+	if err := d.dropFile(next, savedFile); err != nil {
+		return err
+	}
+	d.at("saved memory removed")
+	return nil
 }
 
 // undo takes a start that failed back: its memory was never a person's, but it is scrubbed like any other.
-func (d *Driver) undo(ctx context.Context, m *machine, was driver.MachineState, cause error) error {
+func (d *Driver) undo(ctx context.Context, m *machine, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	cause = fmt.Errorf("start %s: %w", m.Spec.WorkspaceID, cause)
-	if _, err := d.scrubRun(ctx, m); err == nil {
-		cause = errors.Join(cause, d.cfg.Keeper.Forget(ctx, m.Run))
-	} else if !errors.Is(err, driver.ErrNotFound) {
-		// It stays recorded, with its memory counted: the next start or scrub goes on here.
-		return errors.Join(cause, err)
-	}
-	m.Run, m.UID, m.Process, m.live = "", 0, jail.Identity{}, nil
-	if was == driver.MachineStopped || was == driver.MachineFailed {
-		m.State = was
-		return errors.Join(cause, d.save(m))
-	}
-	return errors.Join(cause, d.drop(m))
+	// When that fails it stays recorded, with its memory counted: the next start or scrub goes on here.
+	return errors.Join(fmt.Errorf("start %s: %w", m.Spec.WorkspaceID, cause), d.bury(ctx, m))
 }
 
 // run starts the process on new memory and lets it go on.
@@ -168,12 +151,26 @@ func (d *Driver) run(ctx context.Context, m *machine, size Size) error {
 	if err := d.cfg.Keeper.Put(ctx, m.Run, block, memory.Meta{WorkspaceID: m.Spec.WorkspaceID, Run: m.Run, Host: d.cfg.Host, Created: d.cfg.Clock.Now().UTC()}); err != nil {
 		return errors.Join(err, block.Close())
 	}
-	p := &parts{}
+	d.at("allocated")
+	// All of it is taken from the kernel while the process starts, and before the guest runs: a host without memory refuses a start instead of
+	// killing a desktop later.
+	filled := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() { filled <- block.Populate(ctx) }()
+	wait := sync.OnceValue(func() error { return <-filled })
+	err = d.launch(ctx, m, &parts{hardware: hardware{size: size, ram: block.File()}}, wait)
+	cancel()
+	_ = wait() // When the start has gone well it was asked already.
+	return err
+}
+
+// launch starts the process; filled waits for its memory.
+func (d *Driver) launch(ctx context.Context, m *machine, p *parts, filled func() error) error {
 	defer p.close()
-	if err := d.gather(ctx, m, size, p); err != nil {
+	if err := d.gather(ctx, m, p); err != nil {
 		return err
 	}
-	p.hardware.ram = block.File()
+	d.at("opened")
 	console := &tail{}
 	process, err := jail.Start(ctx, d.jail(m, &p.hardware, console))
 	// The machine has its own descriptors now; with ours open, its end would not be seen on the sockets.
@@ -184,17 +181,19 @@ func (d *Driver) run(ctx context.Context, m *machine, size Size) error {
 	l := &live{process: process, console: console, over: make(chan struct{})}
 	m.live, m.Process = l, process.Identity()
 	go l.watch() // Ends with the process, which every way out of here ends or keeps.
+	d.at("started")
 	if err := d.cfg.Keeper.SetProcess(ctx, m.Run, process.PID()); err != nil {
 		return errors.Join(err, process.Kill())
 	}
-	if err := d.greet(ctx, m, p); err != nil {
+	d.at("process noted")
+	if err := d.greet(ctx, m, p, filled); err != nil {
 		return errors.Join(fmt.Errorf("%w; it said %s", err, console.end(600)), process.Kill())
 	}
 	return nil
 }
 
 // greet connects to the machine's monitor and lets the guest run.
-func (d *Driver) greet(ctx context.Context, m *machine, p *parts) error {
+func (d *Driver) greet(ctx context.Context, m *machine, p *parts, filled func() error) error {
 	l := m.live
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -205,17 +204,61 @@ func (d *Driver) greet(ctx context.Context, m *machine, p *parts) error {
 		case <-ctx.Done():
 		}
 	}()
-	monitor, _, err := qmp.Connect(ctx, p.take(&p.monitor), qmp.Options{Events: []string{"SHUTDOWN", "GUEST_PANICKED", "BLOCK_IO_ERROR"}})
+	// Held by the keeper too, so that the next host role can go on with them.
+	if err := errors.Join(d.hold(ctx, m.Run, monitorFile, p.monitor), d.hold(ctx, m.Run, agentFile, p.agent)); err != nil {
+		return err
+	}
+	d.at("held")
+	monitor, _, err := qmp.Connect(ctx, p.take(&p.monitor), monitorOptions)
 	if err != nil {
 		return err
 	}
 	l.monitor, l.agent = monitor, qmp.NewAgent(p.take(&p.agent), agentTimeout)
+	d.at("connected")
+	if err := filled(); err != nil {
+		return fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
+	}
 	if m.Saved != nil {
-		if err := d.load(ctx, m); err != nil {
+		if err := d.resume(ctx, m); err != nil {
 			return err
 		}
 	}
-	return l.monitor.Execute(ctx, "cont", nil, nil)
+	if err := l.monitor.Execute(ctx, "cont", nil, nil); err != nil {
+		return err
+	}
+	d.at("runs")
+	return nil
+}
+
+// resume loads saved memory and notes that it is spent.
+func (d *Driver) resume(ctx context.Context, m *machine) error {
+	if err := d.load(ctx, m); err != nil {
+		return err
+	}
+	d.at("loaded")
+	saved := m.Saved
+	m.Saved = nil
+	if err := d.save(m); err != nil {
+		m.Saved = saved
+		return err
+	}
+	d.at("saved memory spent")
+	return nil
+}
+
+var monitorOptions = qmp.Options{Events: []string{"SHUTDOWN", "GUEST_PANICKED", "BLOCK_IO_ERROR"}}
+
+// hold has the keeper hold a connection as well.
+func (d *Driver) hold(ctx context.Context, run, name string, conn net.Conn) error {
+	unix, ok := conn.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("%s: a %T cannot be held", name, conn)
+	}
+	f, err := unix.File()
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.cfg.Keeper.PutFile(ctx, run, name, f), f.Close())
 }
 
 // parts are what a machine is started with, until it has them.
@@ -253,8 +296,9 @@ func (p *parts) release() {
 func (p *parts) later(c io.Closer) { p.closers = append(p.closers, c) }
 
 // gather opens everything that the machine is given.
-func (d *Driver) gather(ctx context.Context, m *machine, size Size, p *parts) error {
-	p.hardware = hardware{id: m.Spec.WorkspaceID, size: size, accel: d.cfg.Accel, incoming: m.Saved != nil, generation: ident.UUID(d.cfg.Random)}
+func (d *Driver) gather(ctx context.Context, m *machine, p *parts) error {
+	size := p.size
+	p.id, p.accel, p.incoming, p.generation = m.Spec.WorkspaceID, d.cfg.Accel, m.Saved != nil, ident.UUID(d.cfg.Random)
 	var err error
 	if p.root, err = d.cfg.Volumes.OpenVolume(ctx, m.Spec.Root); err != nil {
 		return fmt.Errorf("root volume: %w", err)
@@ -342,19 +386,4 @@ func (d *Driver) Reboot(ctx context.Context, id ident.WorkspaceID, count int) (d
 
 func (d *Driver) path(m *machine, name string) string {
 	return filepath.Join(d.cfg.Dir, string(m.Spec.WorkspaceID), name)
-}
-
-// dropSaved removes saved memory that was taken over into a running machine, key first.
-func (d *Driver) dropSaved(m *machine) error {
-	if m.Saved == nil {
-		return nil
-	}
-	m.Saved = nil
-	if err := d.save(m); err != nil {
-		return err
-	}
-	if err := os.Remove(d.path(m, savedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove the saved memory of %s: %w", m.Spec.WorkspaceID, err)
-	}
-	return nil
 }

@@ -35,6 +35,9 @@ func (d *Driver) Stop(ctx context.Context, id ident.WorkspaceID) (driver.Machine
 			if err := d.bury(ctx, m); err != nil {
 				return fmt.Errorf("stop %s: %w", id, err)
 			}
+			if m.State == "" {
+				return fmt.Errorf("stop %s: %w", id, driver.ErrNotFound) // Its first start had failed.
+			}
 			m.State, m.Since = driver.MachineStopped, d.cfg.Clock.Now().UTC()
 			if err := d.save(m); err != nil {
 				return err
@@ -64,6 +67,7 @@ func (d *Driver) stop(ctx context.Context, m *machine) error {
 	if err := d.save(m); err != nil {
 		return err
 	}
+	d.at("stopped noted")
 	return d.cfg.Keeper.Forget(ctx, run)
 }
 
@@ -90,8 +94,15 @@ func (d *Driver) keep(ctx context.Context, m *machine) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(fmt.Errorf("save memory: %w", err), os.Remove(path))
 	}
+	d.at("saved")
 	m.Saved = s
-	return d.save(m)
+	if err := d.save(m); err != nil {
+		// The guest goes on, so that what was saved fits its disks no longer: should the record be on disk all the same, its file must not be.
+		m.Saved = nil
+		return errors.Join(err, os.Remove(path))
+	}
+	d.at("saved noted")
+	return nil
 }
 
 func savedBinding(m *machine, s *saved) string {
@@ -106,6 +117,7 @@ func (d *Driver) migrateOut(ctx context.Context, l *live, dst io.Writer, key *me
 	}
 	defer r.Close()
 	err = l.monitor.Execute(ctx, "stop", nil, nil)
+	d.at("paused")
 	if err == nil {
 		// Its default is a network's; and zero pages go as one byte.
 		err = l.monitor.Execute(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(1) << 40}, nil)
