@@ -61,7 +61,7 @@ export const desktopScenarios = [
     };
     await open();
     await page.getByLabel('Text on the clipboard').fill('Grüße ☕ to the desktop');
-    await page.getByRole('button', { name: 'Put on the desktop\'s clipboard' }).click();
+    await page.getByRole('button', { name: 'Send to the desktop' }).click();
     await until(async () => (await lever('screen', { id: ada })).Clipboard === 'Grüße ☕ to the desktop', 'the text on the desktop');
     await shot(page, 'clipboard');
     // With permission, what is copied here is there without a click.
@@ -70,7 +70,7 @@ export const desktopScenarios = [
     await until(async () => (await lever('screen', { id: ada })).Clipboard === 'copied on this device', 'the text without a click');
     // Another window copies something on the desktop: it arrives here.
     await page.getByLabel('Text on the clipboard').fill('typed; Not pasted');
-    await page.getByRole('button', { name: 'Type it' }).click();
+    await page.getByRole('button', { name: 'Type it there' }).click();
     await typed(ada, 'typed; Not pasted');
     await lever('clipboard', { to: 'from-desktop' });
     await page.reload();
@@ -78,7 +78,7 @@ export const desktopScenarios = [
     await open();
     await page.getByText('not to it.').waitFor();
     expect(await page.getByLabel('Text on the clipboard').evaluate((e) => e.readOnly), 'read-only');
-    equal(await page.getByRole('button', { name: 'Type it' }).isVisible(), false, 'typing is offered');
+    equal(await page.getByRole('button', { name: 'Type it there' }).isVisible(), false, 'typing is offered');
     await lever('clipboard', { to: 'none' });
     await page.reload();
     await connected(page);

@@ -44,6 +44,7 @@ export const signinScenarios = [
     await until(async () => (await alert(page).textContent()).includes('does not answer'), 'the directory is said to be away');
     await lever('directory', { to: 'up' });
     // A person who goes on guessing is told how long to wait.
+    await page.getByLabel('User name').fill('mallory');
     for (let i = 0; i < 9; i++) {
       await page.getByLabel('Password', { exact: true }).fill(`guess ${i}`);
       await page.keyboard.press('Enter');

@@ -19,7 +19,7 @@ export class ClipboardPanel {
   constructor(news) {
     this.news = news;
     this.text = byId('clip-text');
-    byId('clip-send').addEventListener('click', () => this.#give(this.text.value, 'It is on the desktop\'s clipboard.'));
+    byId('clip-send').addEventListener('click', () => this.#give(this.text.value, 'It is on the desktop\'s clipboard now.'));
     byId('clip-type').addEventListener('click', () => this.#type(this.text.value));
     byId('clip-copy').addEventListener('click', () => this.#copy());
     byId('clip-auto').addEventListener('change', (event) => this.#automatic(event.target.checked));

@@ -167,7 +167,7 @@ async function go(id) {
 async function restart(id) {
   const d = find(id);
   if (!d || !await ask({ title: `Restart ${d.name}?`, text: 'Programs on it are closed. What has not been saved in them is lost.', yes: 'Restart' })) return;
-  await request(d, () => api.restart(id), { label: 'Restarting', sentence: 'Your desktop is restarting.', tone: 'busy', changing: true });
+  await request(d, () => api.restart(id), { label: 'Restarting', sentence: 'It will be back in a moment.', tone: 'busy', changing: true });
 }
 
 // request asks for something and shows the state that will follow until the server tells of it.

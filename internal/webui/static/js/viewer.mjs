@@ -241,6 +241,7 @@ function ended({ why }) {
 
 function veil({ title: head, text = '', busy = false, go = '' }) {
   const fresh = at.veil.hidden;
+  toolbar.hide();
   at.veil.hidden = false;
   at.veil.classList.toggle('busy', busy);
   at.veil.classList.toggle('over', !at.last.hidden);
@@ -248,7 +249,7 @@ function veil({ title: head, text = '', busy = false, go = '' }) {
   say(at['veil-text'], text);
   say(at['veil-go'], go);
   // The heading and not a button: somebody who goes on typing presses nothing.
-  if (fresh || document.activeElement === document.body) at['veil-title'].focus();
+  if (fresh || !at.veil.contains(document.activeElement)) at['veil-title'].focus();
 }
 
 function count({ tries, wait }) {

@@ -2,22 +2,22 @@
 
 // tone is one of good, busy, off, bad; changing: something else will follow by itself.
 const states = {
-  PENDING: ['Being set up', 'Your desktop is being made. The first time this takes a few minutes.', 'busy'],
+  PENDING: ['Being set up', 'The first time this takes a few minutes.', 'busy'],
   AVAILABLE: ['Ready', '', 'good'],
-  STARTING: ['Starting', 'Your desktop is starting.', 'busy'],
-  STOPPING: ['Stopping', 'Your desktop is being saved and stopped.', 'busy'],
-  STOPPED: ['Stopped', 'Your desktop is stopped. Everything is where you left it.', 'off'],
-  REBOOTING: ['Restarting', 'Your desktop is restarting.', 'busy'],
-  REBUILDING: ['Being rebuilt', 'Your desktop is being rebuilt from its image.', 'busy'],
-  RESTORING: ['Being restored', 'Your desktop is being restored from a copy.', 'busy'],
-  UPDATING: ['Updating', 'Your desktop is being updated.', 'busy'],
-  MAINTENANCE: ['Maintenance', 'Your desktop is being maintained. It comes back by itself.', 'busy'],
+  STARTING: ['Starting', 'It will be ready in a moment.', 'busy'],
+  STOPPING: ['Stopping', 'What you have open is being saved.', 'busy'],
+  STOPPED: ['Stopped', 'Everything is where you left it.', 'off'],
+  REBOOTING: ['Restarting', 'It will be back in a moment.', 'busy'],
+  REBUILDING: ['Being rebuilt', 'It is made anew from its image. Your files are kept.', 'busy'],
+  RESTORING: ['Being restored', 'It is put back to a copy that was made earlier.', 'busy'],
+  UPDATING: ['Updating', 'It will be back when that is done.', 'busy'],
+  MAINTENANCE: ['Maintenance', 'It comes back by itself.', 'busy'],
   ADMIN_MAINTENANCE: ['Maintenance', 'Your administrator is working on this desktop.', 'off'],
-  IMPAIRED: ['Not answering', 'Your desktop does not answer as it should. A restart may help.', 'bad'],
-  UNHEALTHY: ['Not answering', 'Your desktop does not answer. A restart may help.', 'bad'],
-  SUSPENDED: ['Suspended', 'This desktop is suspended. Ask your administrator.', 'off'],
-  TERMINATING: ['Being removed', 'This desktop is being removed.', 'busy'],
-  TERMINATED: ['Removed', 'This desktop has been removed.', 'off'],
+  IMPAIRED: ['Not answering', 'It does not work as it should. A restart may help.', 'bad'],
+  UNHEALTHY: ['Not answering', 'A restart may help.', 'bad'],
+  SUSPENDED: ['Suspended', 'Your administrator knows more.', 'off'],
+  TERMINATING: ['Being removed', '', 'busy'],
+  TERMINATED: ['Removed', '', 'off'],
   ERROR: ['Failed', 'Something is wrong with this desktop. Ask your administrator.', 'bad'],
 };
 
@@ -84,7 +84,7 @@ export function clipboard(policy) {
   const toDesktop = policy === 'to-desktop' || policy === 'both';
   const fromDesktop = policy === 'from-desktop' || policy === 'both';
   let text = 'Your organisation does not let text be copied to or from this desktop.';
-  if (toDesktop && fromDesktop) text = 'Text on the clipboard of your desktop, and for it.';
+  if (toDesktop && fromDesktop) text = 'What you copy on your desktop appears here. What you write here can be sent to it.';
   else if (toDesktop) text = 'Your organisation lets you copy text to this desktop, but not from it.';
   else if (fromDesktop) text = 'Your organisation lets you copy text from this desktop, but not to it.';
   return { toDesktop, fromDesktop, text };
