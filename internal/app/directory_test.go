@@ -101,7 +101,6 @@ func TestServeSaysWhatIsWrongBeforeItMakesAnything(t *testing.T) {
 		name, want string
 		change     func(*config.Config)
 	}{
-		{"real desktops are not there yet", "--simulate", func(c *config.Config) { c.Simulate = false }},
 		{"the API's port is taken", "--api-addr", func(c *config.Config) { c.API.Address = taken.Addr().String() }},
 		{"the portal's port is taken", "--portal-addr", func(c *config.Config) { c.Portal.Address = taken.Addr().String() }},
 	} {

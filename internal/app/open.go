@@ -47,6 +47,7 @@ type house struct {
 	// pages are the portal's; sessions the live screens.
 	pages       fs.FS
 	sessions    display.Registry
+	watch       *watch
 	workspaces  *workspace.Reconciler
 	directories *directory.Reconciler
 
@@ -71,6 +72,7 @@ func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Proce
 	if h.db, err = state.Open(ctx, h.store, h.clock, state.WithLogger(log)); err != nil {
 		return nil, err
 	}
+	h.watch = newWatch(h.db, &h.sessions)
 	if h.authority, err = pki.Open(pki.Options{Dir: filepath.Join(conf.State.Dir, "pki")}); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ func (h *house) portal(l *listeners) (*gateway.Gateway, error) {
 	g.Cut = func(session [sha256.Size]byte) {
 		h.sessions.Cut(display.Match{Session: session}, display.ReasonSignedOut)
 	}
+	h.watch.people.Store(g)
 	return g, nil
 }
 

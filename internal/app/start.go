@@ -129,6 +129,7 @@ func (h *house) background() []func(context.Context) error {
 			return h.certificates.Run(ctx, func(err error) { h.log.Error("certificates not renewed", "error", err) })
 		},
 		h.watchStore,
+		h.watch.Run,
 		collect,
 	}
 }

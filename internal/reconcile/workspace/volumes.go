@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"carrel/internal/driver"
 	"carrel/internal/state"
 )
@@ -23,15 +25,20 @@ func (p *planner) volumes() step {
 				GiB: rec.Spec.RootGiB, ImageID: bundle.ImageID, Encrypted: rec.Spec.EncryptRoot}
 			user := driver.VolumeSpec{ID: driver.VolumeOf(rec.ID, driver.UserVolume), WorkspaceID: rec.ID, Role: driver.UserVolume,
 				GiB: rec.Spec.UserGiB, Encrypted: rec.Spec.EncryptUser}
+			// At once: formatting an encrypted disk is mostly waiting for one processor.
+			g, ctx := errgroup.WithContext(ctx)
 			for _, spec := range []driver.VolumeSpec{root, user} {
 				if spec.Encrypted {
 					spec.WrappingKey = rec.Spec.VolumeEncryptionKey
 				}
-				if _, err := p.drivers.Volumes.Create(ctx, spec); err != nil {
-					return nil, fmt.Errorf("create volume %s: %w", spec.ID, err)
-				}
+				g.Go(func() error {
+					if _, err := p.drivers.Volumes.Create(ctx, spec); err != nil {
+						return fmt.Errorf("create volume %s: %w", spec.ID, err)
+					}
+					return nil
+				})
 			}
-			return nil, nil
+			return nil, g.Wait()
 		},
 	}
 }
