@@ -81,7 +81,9 @@ func TestSES3ATicketIsRefused(t *testing.T) {
 	for _, s := range []step{
 		{"that was never issued", ticket.Config{}, func(_ *ticket.Office, _ *watch, _ *ticket.Binding, token *string) { *token = strings.Repeat("A", 43) }, ticket.ErrUnknown},
 		{"that is empty", ticket.Config{}, func(_ *ticket.Office, _ *watch, _ *ticket.Binding, token *string) { *token = "" }, ticket.ErrUnknown},
-		{"that is enormous", ticket.Config{}, func(_ *ticket.Office, _ *watch, _ *ticket.Binding, token *string) { *token += strings.Repeat("x", 1<<20) }, ticket.ErrUnknown},
+		{"that is enormous", ticket.Config{}, func(_ *ticket.Office, _ *watch, _ *ticket.Binding, token *string) {
+			*token += strings.Repeat("x", 1<<20)
+		}, ticket.ErrUnknown},
 		{"at the end of its minute", ticket.Config{}, func(_ *ticket.Office, w *watch, _ *ticket.Binding, _ *string) { w.now = w.now.Add(time.Minute) }, ticket.ErrExpired},
 		{"when an hour was asked for and a minute is over", ticket.Config{Lifetime: time.Hour}, func(_ *ticket.Office, w *watch, _ *ticket.Binding, _ *string) { w.now = w.now.Add(time.Minute) }, ticket.ErrExpired},
 		{"long after its minute", ticket.Config{}, func(_ *ticket.Office, w *watch, _ *ticket.Binding, _ *string) { w.now = w.now.Add(time.Hour) }, ticket.ErrUnknown},
