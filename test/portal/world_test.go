@@ -27,6 +27,7 @@ import (
 	"carrel/internal/gateway"
 	"carrel/internal/ident"
 	"carrel/internal/rfb"
+	"carrel/internal/rfb/rfbtest"
 	"carrel/internal/ticket"
 	"carrel/internal/webui"
 )
@@ -100,6 +101,7 @@ func newWorld(t *testing.T) *world {
 	_ = w.server.Listener.Close()
 	w.server.Listener = w.line
 	w.server.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	w.server.EnableHTTP2 = true // As the real door.
 	w.server.StartTLS()
 	t.Cleanup(func() { w.close(t) })
 	return w
@@ -308,6 +310,36 @@ func (w *world) screen(id ident.WorkspaceID) (json.RawMessage, error) {
 	return data, err
 }
 
+// copied puts a text on a desktop's clipboard, as a program there does.
+func (w *world) copied(ctx context.Context, id ident.WorkspaceID, text string) error {
+	conn, err := w.sim.Display().Connect(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	v, err := rfbtest.Connect(conn, []rfb.Encoding{rfb.Raw, rfb.PseudoDesktopSize})
+	if err != nil {
+		return err
+	}
+	go func() {
+		for err := error(nil); err == nil; {
+			_, err = v.Next()
+		}
+	}()
+	if err := v.Send(rfb.AppendClientClip(nil, rfb.Clip{Action: rfb.ClipPlain, HasText: true, Text: []byte(text)})); err != nil {
+		return err
+	}
+	// The simulation has taken it when it is in its file.
+	for ctx.Err() == nil {
+		var d struct{ Clipboard string }
+		if data, err := w.screen(id); err == nil && json.Unmarshal(data, &d) == nil && d.Clipboard == text {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return ctx.Err()
+}
+
 // levers is a plain server on loopback with which the scenarios shake the world.
 func (w *world) levers(t *testing.T) string {
 	lever := func(fn func(r *http.Request) (any, error)) http.HandlerFunc {
@@ -338,6 +370,7 @@ func (w *world) levers(t *testing.T) string {
 		return w.registry.Cut(display.Match{WorkspaceID: id(r)}, display.Reason(r.FormValue("why"))), nil
 	}))
 	mux.HandleFunc("/screen", lever(func(r *http.Request) (any, error) { return w.screen(id(r)) }))
+	mux.HandleFunc("/copy", lever(func(r *http.Request) (any, error) { return true, w.copied(r.Context(), id(r), r.FormValue("text")) }))
 	mux.HandleFunc("/live", lever(func(*http.Request) (any, error) { return len(w.registry.List(display.Match{})), nil }))
 	mux.HandleFunc("/size", lever(func(r *http.Request) (any, error) {
 		for _, i := range w.registry.List(display.Match{WorkspaceID: id(r)}) {

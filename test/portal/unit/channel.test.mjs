@@ -100,3 +100,27 @@ test('it has everything noVNC looks for in a WebSocket', async () => {
   for (const name of ['send', 'close', 'binaryType', 'onerror', 'onmessage', 'onopen', 'protocol', 'readyState']) assert.ok(has.includes(name), name);
   channel.close();
 });
+
+test('a line that has gone silent is given up, but not because the page slept', async (t) => {
+  let now = 1000;
+  t.mock.method(performance, 'now', () => now);
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  const pass = (ms, step = 1000) => {
+    for (let gone = 0; gone < ms; gone += step) {
+      now += step;
+      t.mock.timers.tick(1000);
+    }
+  };
+  const [channel, socket] = await opened();
+  pass(60_000);
+  assert.equal(channel.readyState, 1, 'a gateway that does not measure may be silent');
+  socket.says('{"type":"latency","milliseconds":3}');
+  pass(9000);
+  socket.says(new ArrayBuffer(1));
+  pass(9000);
+  now += 3_600_000; // The lid was closed for an hour.
+  pass(1000);
+  assert.equal(channel.readyState, 1);
+  pass(11_000);
+  assert.equal(await channel.closed, 'lost');
+});

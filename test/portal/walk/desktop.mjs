@@ -1,13 +1,13 @@
 // The view of a desktop: the picture, keys, pointer, clipboard, and everything that can happen to a connection.
 
-import { colours, connected, desk, equal, expect, home, lever, passwords, shot, signIn, typed, until } from './help.mjs';
+import { colours, connected, desk, equal, expect, home, lever, shot, signIn, typed, until } from './help.mjs';
 
 const ada = 'ws-000000001', grace = 'ws-000000002';
 const canvas = '#stage canvas';
 
 export const desktopScenarios = [
   ['the screen shows the desktop, fits the window, and takes keys and clicks', async (visit) => {
-    const page = await desk(visit, 'ada', 'Ada\'s desktop');
+    const page = await desk(visit, 'ada', ada);
     await until(async () => await colours(page) > 8, 'pixels');
     await until(async () => { const s = await lever('size', { id: ada }); return s.Width === 1280 && s.Height === 800; }, 'the desktop has the window\'s size');
     await page.keyboard.type('Hello, World! {~}');
@@ -22,13 +22,14 @@ export const desktopScenarios = [
   }],
 
   ['special keys, held keys and the picture\'s settings', async (visit) => {
-    const page = await desk(visit, 'ada', 'Ada\'s desktop');
+    const page = await desk(visit, 'ada', ada);
     const tool = async (name) => {
       if (!(await page.locator('#tools.open').count())) await page.locator('#handle').click();
       await page.getByRole('button', { name, exact: true }).click();
     };
     await page.keyboard.type('abc');
     await typed(ada, 'abc');
+    await until(async () => await page.title() === 'Ada\'s desktop · Carrel', 'the name is found');
     await tool('Special keys');
     await shot(page, 'keys');
     // Ctrl held, then c: the terminal gives the line up.
@@ -54,7 +55,7 @@ export const desktopScenarios = [
   }],
 
   ['text is copied both ways, and no further than the policy goes', async (visit) => {
-    const page = await desk(visit, 'ada', 'Ada\'s desktop', { permissions: ['clipboard-read', 'clipboard-write'] });
+    const page = await desk(visit, 'ada', ada, { permissions: ['clipboard-read', 'clipboard-write'] });
     const open = async () => {
       if (!(await page.locator('#tools.open').count())) await page.locator('#handle').click();
       await page.getByRole('button', { name: 'Clipboard', exact: true }).click();
@@ -68,7 +69,10 @@ export const desktopScenarios = [
     await page.evaluate(() => navigator.clipboard.writeText('copied on this device'));
     await page.evaluate(() => window.dispatchEvent(new Event('focus')));
     await until(async () => (await lever('screen', { id: ada })).Clipboard === 'copied on this device', 'the text without a click');
-    // Another window copies something on the desktop: it arrives here.
+    // What is copied on the desktop arrives on this device.
+    await lever('copy', { id: ada, text: 'copied on the desktop' });
+    await until(async () => await page.evaluate(() => navigator.clipboard.readText()) === 'copied on the desktop', 'the text on this device');
+    equal(await page.getByLabel('Text on the clipboard').inputValue(), 'copied on the desktop', 'the text in the panel');
     await page.getByLabel('Text on the clipboard').fill('typed; Not pasted');
     await page.getByRole('button', { name: 'Type it there' }).click();
     await typed(ada, 'typed; Not pasted');
@@ -77,6 +81,8 @@ export const desktopScenarios = [
     await connected(page);
     await open();
     await page.getByText('not to it.').waitFor();
+    await lever('copy', { id: ada, text: 'still this way' });
+    await until(async () => await page.getByLabel('Text on the clipboard').inputValue() === 'still this way', 'the text in the panel');
     expect(await page.getByLabel('Text on the clipboard').evaluate((e) => e.readOnly), 'read-only');
     equal(await page.getByRole('button', { name: 'Type it there' }).isVisible(), false, 'typing is offered');
     await lever('clipboard', { to: 'none' });
@@ -84,13 +90,16 @@ export const desktopScenarios = [
     await connected(page);
     await open();
     await page.getByText('does not let text be copied').waitFor();
+    await lever('copy', { id: ada, text: 'not for you' });
+    await page.waitForTimeout(300);
+    equal(await page.locator('#clip-text').inputValue(), '', 'what was copied');
     equal(await page.locator('#clip-text').isVisible(), false, 'the field is there');
     await lever('clipboard', { to: 'both' });
   }],
 
   ['a dropped line comes back by itself, with the last picture meanwhile', async (visit) => {
     visit.mayBreak = true;
-    const page = await desk(visit, 'ada', 'Ada\'s desktop');
+    const page = await desk(visit, 'ada', ada);
     await until(async () => await colours(page) > 8, 'pixels');
     const tickets = () => visit.addresses.filter((a) => a.endsWith('/connect')).length;
     const before = tickets();
@@ -111,7 +120,7 @@ export const desktopScenarios = [
 
   ['the person can hurry a reconnection', async (visit) => {
     visit.mayBreak = true;
-    const page = await desk(visit, 'ada', 'Ada\'s desktop');
+    const page = await desk(visit, 'ada', ada);
     await lever('cable', { to: 'out' });
     await page.getByRole('button', { name: 'Try now' }).waitFor();
     await lever('cable', { to: 'in' });
@@ -122,8 +131,8 @@ export const desktopScenarios = [
   }],
 
   ['another window takes over, and gives back', async (visit) => {
-    const first = await desk(visit, 'ada', 'Ada\'s desktop');
-    const second = await desk(visit, 'ada', 'Ada\'s desktop');
+    const first = await desk(visit, 'ada', ada);
+    const second = await desk(visit, 'ada', ada);
     await first.getByText('Open in another window').waitFor();
     await shot(first, 'taken-over');
     await first.waitForTimeout(800);
@@ -153,19 +162,19 @@ export const desktopScenarios = [
   }],
 
   ['signing out in one window ends the desktop in the other', async (visit) => {
-    const page = await desk(visit, 'ada', 'Ada\'s desktop');
+    const page = await desk(visit, 'ada', ada);
     const list = await visit.another(page.context());
     await list.getByRole('button', { name: 'Sign out' }).click();
     await page.getByText('You have been signed out.').waitFor();
     equal(await page.locator('#stage').evaluate((e) => e.childElementCount), 0, 'elements of the screen');
     equal(await page.locator('#last').evaluate((c) => c.width), 0, 'the picture\'s width');
     // The next person does not land on the last one's desktop by accident, but the same one goes on.
-    await signInAgain(page);
+    await signIn(page, 'ada');
     await connected(page);
   }],
 
   ['a rule that forbids it is said, and the picture is gone', async (visit) => {
-    const page = await desk(visit, 'ada', 'Ada\'s desktop');
+    const page = await desk(visit, 'ada', ada);
     await lever('rule', { to: 'no' });
     await lever('cut', { id: ada, why: 'rule-changed' });
     await page.getByText('Your connection was ended').waitFor();
@@ -179,7 +188,7 @@ export const desktopScenarios = [
   }],
 
   ['a dense display can be used to its last pixel', async (visit) => {
-    const page = await desk(visit, 'ada', 'Ada\'s desktop', { deviceScaleFactor: 2, viewport: { width: 900, height: 600 } });
+    const page = await desk(visit, 'ada', ada, { deviceScaleFactor: 2, viewport: { width: 900, height: 600 } });
     await until(async () => (await lever('size', { id: ada })).Width === 900, 'the usual size first');
     if (!(await page.locator('#tools.open').count())) await page.locator('#handle').click();
     await page.getByRole('button', { name: 'Picture', exact: true }).click();
@@ -192,11 +201,11 @@ export const desktopScenarios = [
   }],
 
   ['full screen', async (visit) => {
-    const page = await desk(visit, 'ada', 'Ada\'s desktop');
+    const page = await desk(visit, 'ada', ada);
     if (!(await page.locator('#tools.open').count())) await page.locator('#handle').click();
     await page.getByRole('button', { name: 'Full screen', exact: true }).click();
     await until(() => page.evaluate(() => Boolean(document.fullscreenElement)), 'full screen');
-    equal(await page.getByRole('button', { name: 'Full screen', exact: true }).getAttribute('aria-pressed'), 'true', 'the tool');
+    await until(async () => await page.locator('[data-tool="full"]').getAttribute('aria-pressed') === 'true', 'the tool says so');
     await page.evaluate(() => document.exitFullscreen());
     await until(async () => await page.locator('[data-tool="full"]').getAttribute('aria-pressed') === 'false', 'out of it');
   }],
@@ -210,10 +219,3 @@ export const desktopScenarios = [
     await page.getByText('web/portal/assets').waitFor();
   }],
 ];
-
-async function signInAgain(page) {
-  await page.getByLabel('User name').fill('ada');
-  await page.getByLabel('Password', { exact: true }).fill(passwords.ada);
-  await page.getByRole('button', { name: 'Sign in' }).click();
-}
-

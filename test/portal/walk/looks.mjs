@@ -2,6 +2,7 @@
 
 import { connected, desk, equal, expect, lever, shot, signIn, typed, until } from './help.mjs';
 
+const ada = 'ws-000000001';
 const phone = { viewport: { width: 320, height: 640 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
 // audit finds by hand what a checker of accessibility would.
@@ -92,7 +93,7 @@ export const looksScenarios = [
   }],
 
   ['a phone on its side, and a tablet', async (visit) => {
-    const page = await desk(visit, 'ada', 'Ada\'s desktop', { ...phone, viewport: { width: 740, height: 360 } });
+    const page = await desk(visit, 'ada', ada, { ...phone, viewport: { width: 740, height: 360 } });
     if (!(await page.locator('#tools.open').count())) await page.locator('#handle').tap();
     await page.getByRole('button', { name: 'Special keys', exact: true }).tap();
     await page.waitForTimeout(250);

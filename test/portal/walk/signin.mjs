@@ -44,13 +44,12 @@ export const signinScenarios = [
     await until(async () => (await alert(page).textContent()).includes('does not answer'), 'the directory is said to be away');
     await lever('directory', { to: 'up' });
     // A person who goes on guessing is told how long to wait.
+    await page.evaluate((body) => Promise.all(Array.from({ length: 8 }, () => fetch('api/session', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body }))),
+      JSON.stringify({ code, userName: 'mallory', password: 'guess' }));
     await page.getByLabel('User name').fill('mallory');
-    for (let i = 0; i < 9; i++) {
-      await page.getByLabel('Password', { exact: true }).fill(`guess ${i}`);
-      await page.keyboard.press('Enter');
-      await until(async () => (await page.locator('#login-form').getAttribute('aria-busy')) === 'false', 'an answer');
-      if ((await alert(page).textContent()).startsWith('Too many')) break;
-    }
+    await page.getByLabel('Password', { exact: true }).fill('one guess more');
+    await page.keyboard.press('Enter');
+    await until(async () => (await alert(page).textContent()).startsWith('Too many'), 'it is too much');
     expect(/Too many attempts. Try again in \d+ minutes./.test(await alert(page).textContent()), 'told how long to wait');
   }],
 

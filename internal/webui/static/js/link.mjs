@@ -26,6 +26,7 @@ export function verdict(why) {
     case 'rule-changed':
     case 'no-desktop':
     case 'no-viewer':
+    case 'no-browser':
       return 'final';
     default:
       return 'again';

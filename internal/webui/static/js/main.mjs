@@ -29,7 +29,10 @@ function show(next, ...args) {
 function follow() {
   if (!person) return;
   const id = route();
-  if (!id) return show(desktops, person);
+  if (!id) {
+    show(desktops, person);
+    return void (globalThis.requestIdleCallback ?? setTimeout)(viewer.preload);
+  }
   return show(viewer, known?.id === id ? known : { id });
 }
 

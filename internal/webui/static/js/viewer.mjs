@@ -99,17 +99,26 @@ async function lookAtSession() {
   return sessionEvery;
 }
 
-let viewerModule = null;
+let module = null;
+
+// preload fetches noVNC while the person still looks at the list.
+export const preload = () => import('./screen.mjs').catch(() => {});
 
 // viewer loads noVNC, which is not part of the source tree.
 async function viewer() {
   try {
-    viewerModule ??= (await import('./screen.mjs')).default;
+    module ??= (await import('./screen.mjs')).default;
+    return module;
   } catch {
-    const there = await fetch('vendor/novnc/core/rfb.js', { method: 'HEAD' }).then((r) => r.status !== 404, () => true);
-    throw new Closed(there ? 'offline' : 'no-viewer');
+    const answer = await fetch('vendor/novnc/core/rfb.js', { method: 'HEAD' }).catch(() => null);
+    if (!answer) throw new Closed('offline');
+    if (answer.status === 404) throw new Closed('no-viewer');
   }
-  return viewerModule;
+  // A module that could not be fetched once is not fetched again by this page, but by its next incarnation.
+  if (history.state?.reloaded) throw new Closed('no-browser');
+  history.replaceState({ reloaded: true }, '');
+  location.reload();
+  return new Promise(() => {});
 }
 
 // open shows the screen that a ticket is for.
@@ -128,7 +137,6 @@ async function open(ticket) {
   screen.scaleViewport = true;
   screen.viewOnly = policy.viewOnly === true;
   screen.addEventListener('clipboard', (event) => clipboard.arrived(event.detail.text));
-  screen.addEventListener('bell', () => toast('The desktop rings its bell.', 1500));
   latency = NaN;
   apply();
   const ready = await Promise.race([new Promise((resolve) => screen.addEventListener('connect', () => resolve(''), { once: true })), channel.closed]);

@@ -40,6 +40,7 @@ const ends = {
   'no-desktop': ['This desktop is no longer yours', 'It has been removed, or given to somebody else.', ''],
   'gave-up': ['No connection', 'Your desktop could not be reached for two minutes. What you had open on it is still there.', 'Try again'],
   'no-viewer': ['The viewer is missing', 'This build of the portal has no desktop viewer. An administrator can build it in: run web/portal/assets and build again.', ''],
+  'no-browser': ['This browser cannot show desktops', 'The viewer does not start in it. Use a current version of Chrome, Edge, Firefox or Safari.', 'Try again'],
   broken: ['The picture broke off', 'Something in the connection went wrong again and again. What you had open on your desktop is still there.', 'Try again'],
 };
 
