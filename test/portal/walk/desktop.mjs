@@ -12,13 +12,17 @@ export const desktopScenarios = [
     await until(async () => { const s = await lever('size', { id: ada }); return s.Width === 1280 && s.Height === 800; }, 'the desktop has the window\'s size');
     await page.keyboard.type('Hello, World! {~}');
     await typed(ada, 'Hello, World! {~}');
-    await shot(page, 'desktop-tools');
     await until(async () => !(await page.locator('#tools.open').count()), 'the tools hide by themselves');
-    await shot(page, 'desktop');
     await page.setViewportSize({ width: 1000, height: 700 });
     await until(async () => { const s = await lever('size', { id: ada }); return s.Width === 1000 && s.Height === 700; }, 'the desktop follows the window');
     await until(async () => /^(<?\d+) ms$/.test(await page.locator('#latency .ms').textContent()), 'the latency is shown');
-    equal(await page.locator('#latency').getAttribute('data-tone'), 'good', 'the latency\'s colour on this machine');
+    expect(['good', 'busy', 'bad'].includes(await page.locator('#latency').getAttribute('data-tone')), 'in a colour');
+    await page.setViewportSize({ width: 1280, height: 800 });
+    await until(async () => (await lever('size', { id: ada })).Width === 1280, 'the desktop follows the window back');
+    await shot(page, 'desktop');
+    await page.locator('#handle').click();
+    await page.waitForTimeout(300);
+    await shot(page, 'desktop-tools');
   }],
 
   ['special keys, held keys and the picture\'s settings', async (visit) => {

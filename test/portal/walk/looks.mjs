@@ -67,6 +67,7 @@ export const looksScenarios = [
     await page.getByRole('button', { name: 'Connect Astronomy' }).tap();
     await connected(page);
     await until(async () => (await lever('size', { id: 'ws-000000011' })).Width === 640, 'more pixels than the phone has in CSS');
+    await until(async () => !(await page.locator('#tools.open').count()), 'the tools hide by themselves');
     await shot(page, 'phone-desktop');
     if (!(await page.locator('#tools.open').count())) await page.locator('#handle').tap();
     await accessible(page, 'a desktop on a phone');
