@@ -53,7 +53,7 @@ func TestThePortalInABrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "walk.mjs")
 	cmd.Env = append(os.Environ(), "PORTAL="+w.server.URL, "LEVERS="+w.levers(t), "SHOTS="+shots, "MODULES="+modules, "ONLY="+os.Getenv("PORTAL_ONLY"))

@@ -15,7 +15,7 @@ export function equal(is, want, what) {
   if (JSON.stringify(is) !== JSON.stringify(want)) throw new Error(`${what}: ${JSON.stringify(is)}, want ${JSON.stringify(want)}`);
 }
 
-export async function until(fn, what, ms = 20_000) {
+export async function until(fn, what, ms = 30_000) {
   const end = Date.now() + ms;
   for (;;) {
     if (await fn()) return;
@@ -44,7 +44,7 @@ export function begin(browser) {
   // open makes a context and a page in it.
   visit.open = async (options = {}, path = '/') => {
     const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 }, ...options });
-    context.setDefaultTimeout(20_000);
+    context.setDefaultTimeout(30_000);
     visit.contexts.push(context);
     await context.addInitScript(() => {
       globalThis.violations = [];
