@@ -2,11 +2,13 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
 
+	"carrel/internal/directory"
 	"carrel/internal/driver/sim"
 	"carrel/internal/ident"
 	"carrel/internal/operator"
@@ -82,24 +84,44 @@ func fault(f sim.Fault) operator.Fault {
 }
 
 func (s simulation) AddUser(id, name string) error {
-	if id == "" {
-		only, err := s.onlyDirectory()
-		if err != nil {
-			return err
-		}
-		id = string(only)
-	}
-	directory, err := ident.ParseDirectoryID(id)
+	of, err := s.h.directoryOf(id)
 	if err != nil {
 		return err
 	}
-	_, err = s.h.sim.Domain().AddUser(directory, name)
+	_, err = s.h.sim.Domain().AddUser(of, name)
 	return err
 }
 
-func (s simulation) onlyDirectory() (ident.DirectoryID, error) {
+// addUser makes a user with a random first password, which only a file tells. A user that exists keeps what it has: asked again after a password
+// could not be set, the password is set.
+func (h *house) addUser(ctx context.Context, u operator.NewUser) (operator.MadeUser, error) {
+	id, err := h.directoryOf(u.Directory)
+	if err != nil {
+		return operator.MadeUser{}, err
+	}
+	made, err := h.desks.Users.CreateUser(ctx, id, directory.NewUser{Name: u.Name, GivenName: u.GivenName, Surname: u.Surname, Email: u.Email})
+	if errors.Is(err, directory.ErrExists) {
+		if made, err = h.desks.Users.Lookup(ctx, id, u.Name); err == nil && made.Enabled {
+			err = fmt.Errorf("%s has a user %s already", id, made.Name)
+		}
+	}
+	if err != nil {
+		return operator.MadeUser{}, err
+	}
+	path, err := h.firstPassword(ctx, id, made.Name)
+	if err != nil {
+		return operator.MadeUser{}, fmt.Errorf("user %s was made without a password (ask again to give it one): %w", made.Name, err)
+	}
+	return operator.MadeUser{Directory: string(id), Name: made.Name, SID: made.SID, PasswordFile: path}, nil
+}
+
+// directoryOf reads an operator's directory id; "" is the only directory there is.
+func (h *house) directoryOf(id string) (ident.DirectoryID, error) {
+	if id != "" {
+		return ident.ParseDirectoryID(id)
+	}
 	var found []ident.DirectoryID
-	for d := range state.All(s.h.db.Snapshot(), state.Directories) {
+	for d := range state.All(h.db.Snapshot(), state.Directories) {
 		found = append(found, d.ID)
 	}
 	if len(found) != 1 {

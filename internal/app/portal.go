@@ -236,7 +236,7 @@ func (h *house) firstPasswords(ctx context.Context, id ident.DirectoryID) error 
 		return err
 	}
 	for _, u := range users {
-		if err := h.firstPassword(ctx, id, u.Name); err != nil {
+		if _, err := h.firstPassword(ctx, id, u.Name); err != nil {
 			return fmt.Errorf("first password of %s in %s: %w", u.Name, id, err)
 		}
 	}
@@ -245,27 +245,35 @@ func (h *house) firstPasswords(ctx context.Context, id ident.DirectoryID) error 
 
 // firstPassword sets a random password and writes it to a file that only the owner of the state reads. A file that is there stays: its
 // user may have been given another password since.
-func (h *house) firstPassword(ctx context.Context, id ident.DirectoryID, name string) error {
-	dir := filepath.Join(h.conf.State.Dir, passwordsDir, string(id))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+func (h *house) firstPassword(ctx context.Context, id ident.DirectoryID, name string) (path string, err error) {
+	state, err := filepath.Abs(h.conf.State.Dir)
+	if err != nil {
+		return "", err
 	}
-	path := filepath.Join(dir, strings.ToLower(name))
+	dir := filepath.Join(state, passwordsDir, string(id))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	// The directory has checked the name as one of a user; as one of a file it may have no path in it.
+	if strings.ContainsAny(name, "/\x00") || strings.HasPrefix(name, ".") {
+		return "", fmt.Errorf("%q cannot be the name of a file", name)
+	}
+	path = filepath.Join(dir, strings.ToLower(name))
 	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return path, err
 	}
 	text, err := newPassword(random)
 	if err != nil {
-		return err
+		return "", err
 	}
 	// Written before it is set: a password that nobody knows would be the worse half.
 	if err := replaceFile(path, []byte(text+"\n"), 0o600); err != nil {
-		return err
+		return "", err
 	}
 	if err := h.desks.Users.SetPassword(ctx, id, name, directory.NewPassword(text)); err != nil {
-		return errors.Join(err, os.Remove(path))
+		return "", errors.Join(err, os.Remove(path))
 	}
-	return nil
+	return path, nil
 }
 
 // newPassword is 80 bits as people can type them, with what password policies want to see: "Kmtr-7xqp-wzbd-hn4c".

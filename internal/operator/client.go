@@ -53,6 +53,11 @@ func (c *Client) AddUser(ctx context.Context, directory, name string) error {
 	return c.call(ctx, http.MethodPost, "/v1/simulate/user", map[string]string{"Directory": directory, "Name": name}, nil)
 }
 
+// MakeUser makes a user in a directory, simulated or not.
+func (c *Client) MakeUser(ctx context.Context, u NewUser) (m MadeUser, err error) {
+	return m, c.call(ctx, http.MethodPost, "/v1/user", u, &m)
+}
+
 // Backup writes a backup of the running state to w.
 func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	r, err := c.send(ctx, http.MethodGet, "/v1/backup", nil)

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,11 +47,32 @@ type Simulation interface {
 	AddUser(directory, name string) error
 }
 
+// NewUser is a user to be made in a directory.
+type NewUser struct {
+	// Directory is an id; "": the only directory there is.
+	Directory string `json:"directory"`
+	Name      string `json:"name"`
+	GivenName string `json:"givenName,omitempty"`
+	Surname   string `json:"surname,omitempty"`
+	Email     string `json:"email,omitempty"`
+}
+
+// MadeUser is a user that was made.
+type MadeUser struct {
+	Directory string `json:"directory"`
+	Name      string `json:"name"`
+	SID       string `json:"sid"`
+	// PasswordFile is where the first password was written, which nobody is told otherwise.
+	PasswordFile string `json:"passwordFile"`
+}
+
 // Door answers the operator.
 type Door struct {
 	Status     func() Status
 	Backup     func(w io.Writer) error
 	Simulation Simulation
+	// AddUser makes a user with a random first password, in a simulated directory or a real one.
+	AddUser func(ctx context.Context, u NewUser) (MadeUser, error)
 }
 
 // Handler is the door's route table.
@@ -79,6 +101,19 @@ func (d *Door) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/simulate/user", simulate(d, func(s Simulation, in struct{ Directory, Name string }) (any, error) {
 		return in, s.AddUser(in.Directory, in.Name)
 	}))
+	mux.HandleFunc("POST /v1/user", func(w http.ResponseWriter, r *http.Request) {
+		in, err := read[NewUser](r)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		out, err := d.AddUser(r.Context(), in)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		reply(w, out)
+	})
 	mux.HandleFunc("GET /v1/simulate/faults", func(w http.ResponseWriter, _ *http.Request) {
 		if d.Simulation == nil {
 			refuse(w, http.StatusConflict, errNotSimulated)
@@ -97,15 +132,9 @@ func simulate[I any](d *Door, do func(Simulation, I) (any, error)) http.HandlerF
 			refuse(w, http.StatusConflict, errNotSimulated)
 			return
 		}
-		var in I
-		dec := json.NewDecoder(io.LimitReader(r.Body, 64<<10))
-		dec.DisallowUnknownFields()
-		err := dec.Decode(&in)
-		if _, end := dec.Token(); err == nil && !errors.Is(end, io.EOF) {
-			err = errors.New("there is more than one document in the request")
-		}
+		in, err := read[I](r)
 		if err != nil {
-			refuse(w, http.StatusBadRequest, fmt.Errorf("operator request: %w", err))
+			refuse(w, http.StatusBadRequest, err)
 			return
 		}
 		out, err := do(d.Simulation, in)
@@ -115,6 +144,20 @@ func simulate[I any](d *Door, do func(Simulation, I) (any, error)) http.HandlerF
 		}
 		reply(w, out)
 	}
+}
+
+// read decodes a request strictly.
+func read[I any](r *http.Request) (in I, err error) {
+	dec := json.NewDecoder(io.LimitReader(r.Body, 64<<10))
+	dec.DisallowUnknownFields()
+	err = dec.Decode(&in)
+	if _, end := dec.Token(); err == nil && !errors.Is(end, io.EOF) {
+		err = errors.New("there is more than one document in the request")
+	}
+	if err != nil {
+		return in, fmt.Errorf("operator request: %w", err)
+	}
+	return in, nil
 }
 
 // backup streams; an error after the first byte breaks the connection, so that a cut file never looks whole.
