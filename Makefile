@@ -59,4 +59,4 @@ need: ## what the tests need from the distribution
 	./test/need
 
 clean:
-	rm -rf bin $(CACHE)
+	rm -rf bin $(CACHE) internal/webui/static/vendor
