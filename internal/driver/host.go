@@ -25,6 +25,10 @@ type OpenVolume struct {
 	File *os.File
 	// Backing are the qcow2 files under it, nearest first, open for reading only. Empty for a user volume.
 	Backing []*os.File
+	// Layer names what lies between a root volume and its image: the disk of a memory template, of which Backing does not have the file. Empty: nothing.
+	Layer string
+	// Fresh: nothing was ever written to it. BeginVolume ends that.
+	Fresh bool
 	// Passphrase opens the LUKS layer: printable ASCII. Close zeroes it.
 	Passphrase []byte
 }
@@ -44,6 +48,16 @@ type VolumeOpener interface {
 	// OpenVolume opens a volume for the machine that is about to use it; the caller closes it. While a machine holds it open for
 	// writing a second OpenVolume gives ErrBusy. ErrNotFound. ErrOrder: it is erased.
 	OpenVolume(ctx context.Context, id VolumeID) (*OpenVolume, error)
+}
+
+// VolumeLayers is an ability of Volumes: a desktop that starts from a memory template needs a disk with what the template's disk had then, because
+// the memory is full of it. So the template's disk becomes a layer between the volume and its image, for good.
+type VolumeLayers interface {
+	// BeginVolume notes durably that a fresh volume is about to be written to, and the layer that it lies on; empty: none. It must come before its
+	// machine's first instruction. Noted already, with the same layer: success. ErrNotFound. ErrOrder: it is not fresh.
+	BeginVolume(ctx context.Context, id VolumeID, layer string) error
+	// Layers are the layers that volumes lie on, without repetition. A layer that is not among them is needed by nobody.
+	Layers(ctx context.Context) ([]string, error)
 }
 
 // Firmware is how an image's system is started.

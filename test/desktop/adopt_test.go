@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -179,7 +180,7 @@ func beHost(say []string) {
 		}
 	}
 	armed := false
-	h := &host{dir: dir, images: blank{dir + "/blank.qcow2"}}
+	h := &host{dir: dir, images: blank{dir + "/blank.qcow2", new(atomic.Bool)}}
 	h.log = &lines{}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -193,6 +194,8 @@ func beHost(say []string) {
 	do := func(act string) {
 		var err error
 		switch act {
+		case "template":
+			err = h.driver.MakeTemplate(ctx, bare, "STANDARD")
 		case "start":
 			_, err = h.driver.Start(ctx, spec)
 		case "stop":

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"carrel/internal/clock"
@@ -54,7 +55,11 @@ func need(t *testing.T, programs ...string) {
 
 // blank is a host with one image: an empty disk that the BIOS finds nothing on. A machine of it runs firmware, which is all that its
 // memory, its jail and its screen need.
-type blank struct{ path string }
+type blank struct {
+	path string
+	// changed: its content is another now.
+	changed *atomic.Bool
+}
 
 func (b blank) OpenImage(_ context.Context, id ident.ImageID) (*driver.OpenImage, error) {
 	if id != bare {
@@ -64,7 +69,11 @@ func (b blank) OpenImage(_ context.Context, id ident.ImageID) (*driver.OpenImage
 	if err != nil {
 		return nil, err
 	}
-	return &driver.OpenImage{ID: id, Digest: "blank", Disk: f, VirtualBytes: 1 << 20, Firmware: driver.FirmwareBIOS, MinMemoryMiB: 32}, nil
+	digest := "blank"
+	if b.changed.Load() {
+		digest = "another blank"
+	}
+	return &driver.OpenImage{ID: id, Digest: digest, Disk: f, VirtualBytes: 1 << 20, Firmware: driver.FirmwareBIOS, MinMemoryMiB: 32}, nil
 }
 
 // host is everything that a host role has but Samba.
@@ -76,6 +85,8 @@ type host struct {
 	fabric  *linuxnet.Fabric
 	driver  *qemu.Driver
 	log     *lines
+	// memory is what the host gives out, in bytes; 4 GiB when 0.
+	memory int64
 }
 
 // lines is a log that may be read while it is written.
@@ -112,7 +123,7 @@ func newHost(t *testing.T, images driver.ImageOpener, size int64) *host {
 		if out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", disk, "1M").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		h.images = blank{disk}
+		h.images = blank{disk, new(atomic.Bool)}
 	}
 	h.open(t, size)
 	t.Cleanup(func() {
@@ -146,10 +157,14 @@ func (h *host) connect(ctx context.Context, size int64, observe func(string)) er
 	if h.fabric, err = linuxnet.Open(linuxnet.Config{Dir: filepath.Join(h.dir, "net")}); err != nil {
 		return err
 	}
+	give := h.memory
+	if give == 0 {
+		give = 4 << 30
+	}
 	h.driver, err = qemu.Open(ctx, qemu.Config{
 		Dir: filepath.Join(h.dir, "machines"), Host: "test-host", Keeper: h.keeper, Volumes: h.volumes, Images: h.images, Taps: h.fabric, Keys: keys,
 		Clock: clock.System{}, Random: rand.Reader, Log: slog.New(slog.NewTextHandler(h.log, nil)), Accel: qemu.TCG,
-		Size: func(string) (qemu.Size, bool) { return qemu.Size{Processors: 1, Memory: size}, true }, Memory: 4 << 30, FirstUID: 64100, UIDs: 100,
+		Size: func(string) (qemu.Size, bool) { return qemu.Size{Processors: 1, Memory: size}, true }, Memory: give, FirstUID: 64100, UIDs: 100,
 		Observe: observe,
 	})
 	return err
@@ -184,7 +199,7 @@ func (h *host) end(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := errors.Join(h.fabric.RemoveNetwork(ctx, vpc), h.fabric.Close(), h.driver.Close(), h.keeper.Quit(ctx), h.keeper.Close()); err != nil {
+	if err := errors.Join(h.driver.RetireTemplates(ctx), h.fabric.RemoveNetwork(ctx, vpc), h.fabric.Close(), h.driver.Close(), h.keeper.Quit(ctx), h.keeper.Close()); err != nil {
 		t.Error(err)
 	}
 }
@@ -192,22 +207,31 @@ func (h *host) end(t *testing.T) {
 // build makes what a machine needs and gives its spec.
 func (h *host) build(t *testing.T, image ident.ImageID) driver.MachineSpec {
 	t.Helper()
+	return h.buildAs(t, desktop, eni, image)
+}
+
+// buildAs makes what another desktop's machine needs. The last digit of its id is in its address.
+func (h *host) buildAs(t *testing.T, id ident.WorkspaceID, nic ident.InterfaceID, image ident.ImageID) driver.MachineSpec {
+	t.Helper()
 	for _, s := range []driver.VolumeSpec{
-		{ID: driver.VolumeOf(desktop, driver.RootVolume), WorkspaceID: desktop, Role: driver.RootVolume, GiB: 4, ImageID: image},
-		{ID: driver.VolumeOf(desktop, driver.UserVolume), WorkspaceID: desktop, Role: driver.UserVolume, GiB: 1},
+		{ID: driver.VolumeOf(id, driver.RootVolume), WorkspaceID: id, Role: driver.RootVolume, GiB: 6, ImageID: image},
+		{ID: driver.VolumeOf(id, driver.UserVolume), WorkspaceID: id, Role: driver.UserVolume, GiB: 1},
 	} {
 		if _, err := h.volumes.Create(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := h.fabric.Attach(t.Context(), driver.NICSpec{InterfaceID: eni, WorkspaceID: desktop, VPC: vpc, Subnet: "subnet-0a1b2c3d4e5f60718", Address: "10.0.1.10", MAC: "02:00:00:00:00:01",
+	digit := string(id[len(id)-1])
+	if _, err := h.fabric.Attach(t.Context(), driver.NICSpec{InterfaceID: nic, WorkspaceID: id, VPC: vpc, Subnet: "subnet-0a1b2c3d4e5f60718", Address: "10.0.1.1" + digit, MAC: "02:00:00:00:00:0" + digit,
 		SecurityGroups: []ident.SecurityGroupID{"sg-0a1b2c3d4e5f60718"}, VPCCIDR: "10.0.0.0/16", SubnetCIDR: "10.0.1.0/24"}); err != nil {
 		t.Fatal(err)
 	}
-	return machineSpec()
+	return specOf(id, nic)
 }
 
-func machineSpec() driver.MachineSpec {
-	return driver.MachineSpec{WorkspaceID: desktop, Host: "test-host", ComputerName: "WSAMZN-00000001", UserName: "ada", Compute: "STANDARD",
-		Root: driver.VolumeOf(desktop, driver.RootVolume), User: driver.VolumeOf(desktop, driver.UserVolume), Interface: eni}
+func machineSpec() driver.MachineSpec { return specOf(desktop, eni) }
+
+func specOf(id ident.WorkspaceID, nic ident.InterfaceID) driver.MachineSpec {
+	return driver.MachineSpec{WorkspaceID: id, Host: "test-host", ComputerName: "WSAMZN-0000000" + string(id[len(id)-1]), UserName: "ada", Compute: "STANDARD",
+		Root: driver.VolumeOf(id, driver.RootVolume), User: driver.VolumeOf(id, driver.UserVolume), Interface: nic}
 }

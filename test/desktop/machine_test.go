@@ -8,11 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"carrel/internal/driver"
+	"carrel/internal/driver/memory"
 )
 
 func TestAMachineRunsInItsJailShowsItsScreenStopsResumesAndIsScrubbed(t *testing.T) {
@@ -123,6 +125,7 @@ func jailed(t *testing.T, h *host) {
 func processOf(t *testing.T, h *host) int {
 	t.Helper()
 	entries, err := h.keeper.List(t.Context())
+	entries = slices.DeleteFunc(entries, func(e memory.Entry) bool { return e.Meta.Template })
 	if err != nil || len(entries) != 1 || !entries[0].Alive {
 		t.Fatalf("%+v, %v", entries, err)
 	}

@@ -35,8 +35,11 @@ func (d *Driver) recover(ctx context.Context) error {
 	}
 	runs := map[string]memory.Entry{}
 	for _, e := range entries {
-		if !e.Meta.Template {
-			runs[e.ID] = e
+		runs[e.ID] = e
+	}
+	if d.layers != nil {
+		if err := d.openTemplates(ctx, runs); err != nil {
+			return err
 		}
 	}
 	g, _ := errgroup.WithContext(ctx)

@@ -3,11 +3,11 @@ package qemu
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 
 	"carrel/internal/driver"
-	"carrel/internal/ident"
 )
 
 // firstFile is the descriptor number of the first file that a jailed program is given.
@@ -15,7 +15,7 @@ const firstFile = 3
 
 // hardware is what a machine is made of, in open files: what the command line is built from.
 type hardware struct {
-	id      ident.WorkspaceID
+	id      string
 	size    Size
 	accel   Accelerator
 	ram     *os.File
@@ -29,6 +29,8 @@ type hardware struct {
 	rootKey, userKey *os.File
 	// incoming: the machine waits for its device state instead of booting.
 	incoming bool
+	// late: that state is one without network card and user volume, which are plugged in when it is loaded.
+	late bool
 	// generation is the VM generation id: a guest that sees another one renews its random numbers.
 	generation string
 }
@@ -37,7 +39,19 @@ type hardware struct {
 type command struct {
 	args  []string
 	files []*os.File
+	// late: what is added becomes commands for the monitor, to be given when the machine's state is loaded. Their files are passed at once.
+	late  bool
+	calls []call
 }
+
+// call is a command for the monitor.
+type call struct {
+	name      string
+	arguments any
+}
+
+// monitorNames are the monitor's names for what an option adds.
+var monitorNames = map[string]string{"-object": "object-add", "-blockdev": "blockdev-add", "-device": "device_add", "-netdev": "netdev_add"}
 
 func (c *command) add(args ...string) { c.args = append(c.args, args...) }
 
@@ -49,6 +63,10 @@ func (c *command) file(f *os.File) int {
 
 // object adds an argument whose value is JSON: names are values in it and never become syntax (VMM-4).
 func (c *command) object(option string, value map[string]any) {
+	if c.late {
+		c.calls = append(c.calls, call{monitorNames[option], value})
+		return
+	}
 	b, err := json.Marshal(value)
 	if err != nil {
 		panic(err) // Texts, numbers and maps of them.
@@ -70,14 +88,19 @@ func (h *hardware) build() *command {
 	// No device, no configuration file, no monitor, no network, no display that is not asked for below (VMM-1).
 	c.add("-nodefaults", "-no-user-config")
 	c.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
-	c.add("-name", "guest="+string(h.id)+",debug-threads=off")
+	c.add("-name", "guest="+h.id+",debug-threads=off")
 	c.machine()
 	c.accelerator(h)
 	c.memory(h)
 	c.boot(h)
 	c.devices(h)
-	c.disks(h)
+	c.disk(h.root, h.rootKey, "root", place("pcie.0", slotRoot))
+	c.late = h.late
+	if h.user != nil {
+		c.disk(h.user, h.userKey, "user", place(portUser, 0))
+	}
 	c.network(h)
+	c.late = false
 	c.control(h)
 	if h.incoming {
 		c.add("-incoming", "defer")
@@ -115,35 +138,63 @@ func (c *command) boot(h *hardware) {
 	c.add("-action", "reboot=reset,shutdown=pause,panic=pause,watchdog=none")
 }
 
+// The places of a machine's devices never change: memory that was saved, or a template's, fits a machine that has the same devices in the same
+// places. Network card and user volume sit in ports of their own, because a machine from a template gets them later than the rest.
+const (
+	slotVideo = 0x2 + iota
+	slotKeyboard
+	slotPointer
+	slotRandom
+	slotSerial
+	slotRoot
+	slotPorts
+)
+
+const (
+	portUser = "port-user"
+	portNet  = "port-net"
+)
+
+// place is where a device sits.
+func place(bus string, slot int) map[string]any {
+	return map[string]any{"bus": bus, "addr": fmt.Sprintf("0x%x", slot)}
+}
+
 // device adds a device of the machine.
-func (c *command) device(driver string, properties map[string]any) {
+func (c *command) device(driver string, where, properties map[string]any) {
 	properties["driver"] = driver
+	maps.Copy(properties, where)
 	c.object("-device", properties)
 }
 
 func (c *command) devices(h *hardware) {
 	// Without 3D: virglrenderer parses commands that a guest writes.
-	c.device("virtio-vga", map[string]any{"id": "video", "edid": true, "xres": 1280, "yres": 800})
-	c.device("virtio-keyboard-pci", map[string]any{"id": "keyboard"})
-	c.device("virtio-tablet-pci", map[string]any{"id": "pointer"})
+	c.device("virtio-vga", place("pcie.0", slotVideo), map[string]any{"id": "video", "edid": true, "xres": 1280, "yres": 800})
+	c.device("virtio-keyboard-pci", place("pcie.0", slotKeyboard), map[string]any{"id": "keyboard"})
+	c.device("virtio-tablet-pci", place("pcie.0", slotPointer), map[string]any{"id": "pointer"})
 	c.object("-object", map[string]any{"qom-type": "rng-builtin", "id": "random"})
-	c.device("virtio-rng-pci", map[string]any{"id": "rng", "rng": "random"})
-	c.device("vmgenid", map[string]any{"id": "generation", "guid": h.generation})
-	c.device("virtio-serial-pci", map[string]any{"id": "ports"})
+	c.device("virtio-rng-pci", place("pcie.0", slotRandom), map[string]any{"id": "rng", "rng": "random"})
+	c.device("vmgenid", nil, map[string]any{"id": "generation", "guid": h.generation})
+	c.device("virtio-serial-pci", place("pcie.0", slotSerial), map[string]any{"id": "ports"})
 	c.add("-chardev", fmt.Sprintf("socket,id=agent,fd=%d", c.file(h.agent)))
-	c.device("virtserialport", map[string]any{"bus": "ports.0", "chardev": "agent", "name": "org.qemu.guest_agent.0"})
+	c.device("virtserialport", nil, map[string]any{"bus": "ports.0", "chardev": "agent", "name": "org.qemu.guest_agent.0"})
+	for i, port := range []string{portUser, portNet} {
+		c.device("pcie-root-port", place("pcie.0", slotPorts+i), map[string]any{"id": port, "chassis": i + 1, "slot": i + 1})
+	}
 	// What a guest prints on its console is bounded by the jail, which reads the other end (VMM-6).
 	c.add("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console")
 }
 
 // disk adds a volume: a file given as a descriptor set, its format and its encryption said, never found out.
-func (c *command) disk(v *driver.OpenVolume, key *os.File, name string) {
-	c.object("-object", map[string]any{"qom-type": "secret", "id": name + "-key", "file": procFile(c.file(key))})
+func (c *command) disk(v *driver.OpenVolume, key *os.File, name string, where map[string]any) {
 	node := map[string]any{
 		"driver": "qcow2", "node-name": name, "discard": "unmap", "detect-zeroes": "unmap",
-		"encrypt": map[string]any{"format": "luks", "key-secret": name + "-key"},
 		"file":    protocol(c.set(v.File), false),
 		"backing": nil,
+	}
+	if key != nil { // Without one it is a template's.
+		c.object("-object", map[string]any{"qom-type": "secret", "id": name + "-key", "file": procFile(c.file(key))})
+		node["encrypt"] = map[string]any{"format": "luks", "key-secret": name + "-key"}
 	}
 	below := ""
 	for i := len(v.Backing) - 1; i >= 0; i-- {
@@ -158,7 +209,7 @@ func (c *command) disk(v *driver.OpenVolume, key *os.File, name string) {
 		node["backing"] = below
 	}
 	c.object("-blockdev", node)
-	c.device("virtio-blk-pci", map[string]any{"id": name + "-disk", "drive": name, "serial": name})
+	c.device("virtio-blk-pci", where, map[string]any{"id": name + "-disk", "drive": name, "serial": name})
 }
 
 // protocol is the layer that reads and writes the descriptor. The volume's own lock belongs to the open file; QEMU's would be a second one.
@@ -166,20 +217,13 @@ func protocol(name string, readonly bool) map[string]any {
 	return map[string]any{"driver": "file", "filename": name, "locking": "off", "read-only": readonly, "auto-read-only": false, "cache": map[string]any{"direct": false, "no-flush": false}}
 }
 
-func (c *command) disks(h *hardware) {
-	c.disk(h.root, h.rootKey, "root")
-	if h.user != nil {
-		c.disk(h.user, h.userKey, "user")
-	}
-}
-
 func (c *command) network(h *hardware) {
 	if h.tap == nil {
 		return
 	}
-	c.add("-netdev", fmt.Sprintf("tap,id=net,fd=%d,vhost=off", c.file(h.tap.File)))
+	c.object("-netdev", map[string]any{"type": "tap", "id": "net", "fd": strconv.Itoa(c.file(h.tap.File)), "vhost": false})
 	// No option ROM: nothing is booted from the network.
-	c.device("virtio-net-pci", map[string]any{"id": "nic", "netdev": "net", "mac": h.tap.NIC.MAC, "romfile": "", "host_mtu": h.tap.MTU})
+	c.device("virtio-net-pci", place(portNet, 0), map[string]any{"id": "nic", "netdev": "net", "mac": h.tap.NIC.MAC, "romfile": "", "host_mtu": h.tap.MTU})
 }
 
 func (c *command) control(h *hardware) {

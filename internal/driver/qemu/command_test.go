@@ -54,7 +54,7 @@ func TestVMM1TheCommandLineHasNothingThatWasNotAskedFor(t *testing.T) {
 			}
 		}
 	}
-	if devices != 10 {
+	if devices != 12 {
 		t.Errorf("%d devices", devices)
 	}
 }
@@ -65,7 +65,7 @@ func TestFilesAreNumberedInTheOrderTheyArePassed(t *testing.T) {
 	c := h.build()
 	line := strings.Join(c.args, " ")
 	for f, use := range map[*os.File]string{h.ram: `"mem-path":"/proc/self/fd/%d"`, h.image.Kernel: "-kernel /proc/self/fd/%d", h.image.Initrd: "-initrd /proc/self/fd/%d",
-		h.monitor: "socket,id=monitor,fd=%d", h.agent: "socket,id=agent,fd=%d", h.tap.File: "tap,id=net,fd=%d", h.root.File: "/dev/fdset/%d", h.user.File: "/dev/fdset/%d",
+		h.monitor: "socket,id=monitor,fd=%d", h.agent: "socket,id=agent,fd=%d", h.tap.File: `"fd":"%d"`, h.root.File: "/dev/fdset/%d", h.user.File: "/dev/fdset/%d",
 		h.root.Backing[0]: "/dev/fdset/%d", h.root.Backing[1]: "/dev/fdset/%d", h.rootKey: `"file":"/proc/self/fd/%d"`, h.userKey: `"file":"/proc/self/fd/%d"`} {
 		at := slices.Index(c.files, f)
 		if want := strings.ReplaceAll(use, "%d", itoa(firstFile+at)); at < 0 || !strings.Contains(line, want) {

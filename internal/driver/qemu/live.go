@@ -53,6 +53,19 @@ func (l *live) watch() {
 	}
 }
 
+// during is a context that ends with the machine too.
+func (l *live) during(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() { // Ends with what this is for, or the machine.
+		select {
+		case <-l.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // close gives up the ways to a machine whose process has ended.
 func (l *live) close() error {
 	if l == nil {

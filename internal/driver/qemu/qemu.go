@@ -79,8 +79,8 @@ type Config struct {
 
 // Points are the points that Observe is told, in order; those of a scrub have the names of memory.Points.
 var Points = struct{ Start, Resume, Stop, Scrub []string }{
-	Start:  []string{"recorded", "allocated", "opened", "started", "process noted", "held", "connected", "runs", "running noted"},
-	Resume: []string{"recorded", "allocated", "opened", "started", "process noted", "held", "connected", "loaded", "saved memory spent", "runs", "running noted", "saved memory removed"},
+	Start:  []string{"recorded", "opened", "allocated", "started", "process noted", "held", "connected", "runs", "running noted"},
+	Resume: []string{"recorded", "opened", "allocated", "started", "process noted", "held", "connected", "loaded", "saved memory spent", "runs", "running noted", "saved memory removed"},
 	Stop:   append(append([]string{"paused", "saved", "saved noted"}, memory.Points[:]...), "stopped noted"),
 	Scrub:  append(memory.Points[:len(memory.Points):len(memory.Points)], "scrubbed noted"),
 }
@@ -102,6 +102,9 @@ type Settings struct {
 // Driver is driver.Hypervisor, driver.Display and driver.Screens on this host.
 type Driver struct {
 	cfg Config
+	// layers is the volumes' ability to lie on templates' disks; nil when they have none: then there are no templates.
+	layers    driver.VolumeLayers
+	templates templates
 
 	mu       sync.Mutex
 	busy     map[ident.WorkspaceID]bool
@@ -156,6 +159,8 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		return nil, fmt.Errorf("qemu: %w", err)
 	}
 	d := &Driver{cfg: cfg, busy: map[ident.WorkspaceID]bool{}, machines: map[ident.WorkspaceID]*machine{}}
+	d.templates.all, d.templates.wishes = map[string]*template{}, make(chan wish, 8)
+	d.layers, _ = cfg.Volumes.(driver.VolumeLayers)
 	paths, err := filepath.Glob(filepath.Join(cfg.Dir, "ws-*", recordFile))
 	if err != nil {
 		return nil, err
@@ -244,7 +249,12 @@ func (d *Driver) Place(_ context.Context, spec driver.MachineSpec) (string, erro
 func (d *Driver) room(size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	used := d.reserved
+	return d.left(size)
+}
+
+// left is room with mu held.
+func (d *Driver) left(size int64) error {
+	used := d.reserved + d.templates.held()
 	for _, m := range d.machines {
 		used += m.held()
 	}
@@ -254,11 +264,34 @@ func (d *Driver) room(size int64) error {
 	return nil
 }
 
-// uid finds a user id that no machine has.
-func (d *Driver) uid() (int, error) {
+// claim gives a machine that is about to start its memory and a user id that nobody else has: from here on they are counted as its own.
+func (d *Driver) claim(m *machine) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	taken := map[int]bool{}
+	if err := d.left(m.MemoryBytes); err != nil {
+		return err
+	}
+	var err error
+	if m.UID, err = d.uid(); err == nil {
+		d.machines[m.Spec.WorkspaceID] = m.clone()
+	}
+	return err
+}
+
+// unclaim takes that back: was is the machine as it was, without a state when there was none.
+func (d *Driver) unclaim(was *machine) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if was.State == "" {
+		delete(d.machines, was.Spec.WorkspaceID)
+	} else {
+		d.machines[was.Spec.WorkspaceID] = was.clone()
+	}
+}
+
+// uid finds a user id that nobody has. The caller holds mu.
+func (d *Driver) uid() (int, error) {
+	taken := d.templates.users()
 	for _, m := range d.machines {
 		taken[m.UID] = true
 	}

@@ -91,6 +91,11 @@ func (r *record) write(dir string) error {
 	if err != nil {
 		return err
 	}
+	return replaceFile(dir, recordFile, b)
+}
+
+// replaceFile puts a file's new content on disk, all of it or none.
+func replaceFile(dir, name string, b []byte) error {
 	f, err := os.CreateTemp(dir, ".writing-*")
 	if err != nil {
 		return err
@@ -98,7 +103,7 @@ func (r *record) write(dir string) error {
 	_, err = f.Write(b)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, recordFile))
+		err = os.Rename(f.Name(), filepath.Join(dir, name))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))

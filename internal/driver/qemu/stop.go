@@ -109,8 +109,41 @@ func savedBinding(m *machine, s *saved) string {
 	return string(m.Spec.WorkspaceID) + " memory " + s.KeyID
 }
 
-// migrateOut has QEMU write its state into a pipe, and encrypts what comes out of it.
+// migrateOut has QEMU write its state and its memory, and encrypts what comes.
 func (d *Driver) migrateOut(ctx context.Context, l *live, dst io.Writer, key *memory.Key) error {
+	out, err := memory.Save(dst, key)
+	if err != nil {
+		return err
+	}
+	if err := d.moveOut(ctx, l, withMemory, func(r io.Reader) error {
+		_, err := out.ReadFrom(r)
+		return err
+	}); err != nil {
+		out.Abort()
+		return err
+	}
+	return out.Close()
+}
+
+// content is what a machine's state holds.
+type content bool
+
+// With a template the memory itself is in its block, and what is moved is the devices.
+const (
+	withMemory  content = false
+	devicesOnly content = true
+)
+
+// capability tells the monitor, which keeps what it was told for the other.
+func (c content) capability(ctx context.Context, l *live) error {
+	return l.monitor.Execute(ctx, "migrate-set-capabilities", map[string]any{"capabilities": []map[string]any{{"capability": "x-ignore-shared", "state": bool(c)}}}, nil)
+}
+
+// moveOut stops the guest and has QEMU write its state into a pipe, that take reads to its end.
+func (d *Driver) moveOut(ctx context.Context, l *live, c content, take func(io.Reader) error) error {
+	if err := c.capability(ctx, l); err != nil {
+		return err
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -128,18 +161,8 @@ func (d *Driver) migrateOut(ctx context.Context, l *live, dst io.Writer, key *me
 	if err = errors.Join(err, w.Close()); err != nil {
 		return err
 	}
-	out, err := memory.Save(dst, key)
-	if err != nil {
-		return err
-	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if _, err := out.ReadFrom(r); err != nil {
-			out.Abort()
-			return err
-		}
-		return nil
-	})
+	g.Go(func() error { return take(r) })
 	g.Go(func() error {
 		err := l.monitor.Execute(ctx, "migrate", map[string]any{"uri": "fd:save"}, nil)
 		if err == nil {
@@ -152,11 +175,7 @@ func (d *Driver) migrateOut(ctx context.Context, l *live, dst io.Writer, key *me
 		}
 		return err
 	})
-	if err := g.Wait(); err != nil {
-		out.Abort()
-		return err
-	}
-	return out.Close()
+	return g.Wait()
 }
 
 // migrated waits for the end of a migration.
@@ -206,12 +225,20 @@ func (d *Driver) load(ctx context.Context, m *machine) error {
 		return driver.Permanent("SavedMemoryDamaged", err)
 	}
 	defer in.Close()
+	return d.moveIn(ctx, m.live, withMemory, in)
+}
+
+// moveIn gives a machine that waits for it the state that src holds.
+func (d *Driver) moveIn(ctx context.Context, l *live, c content, src io.Reader) error {
+	if err := c.capability(ctx, l); err != nil {
+		return err
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	monitor := m.live.monitor
+	monitor := l.monitor
 	err = monitor.GetFD(ctx, "load", r)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return err
@@ -221,7 +248,7 @@ func (d *Driver) load(ctx context.Context, m *machine) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		_, err := io.Copy(w, in)
+		_, err := io.Copy(w, src)
 		return errors.Join(err, w.Close())
 	})
 	g.Go(func() error {

@@ -53,6 +53,7 @@ type Volumes struct {
 var (
 	_ driver.Volumes      = (*Volumes)(nil)
 	_ driver.VolumeOpener = (*Volumes)(nil)
+	_ driver.VolumeLayers = (*Volumes)(nil)
 )
 
 // record is volume.json.
@@ -62,6 +63,9 @@ type record struct {
 	ImageDigest string        `json:",omitempty"`
 	// WrappingKey is the customer's key that wraps this volume's key besides the host's, empty: none.
 	WrappingKey string `json:",omitempty"`
+	// Begun: it may have been written to. Layer is what it lies on above its image (driver.VolumeLayers).
+	Begun bool   `json:",omitempty"`
+	Layer string `json:",omitempty"`
 	// Header is where the LUKS header is in the disk file.
 	Header  region
 	Erasure *driver.Erasure `json:",omitempty"`
@@ -161,11 +165,24 @@ func (v *Volumes) read(id driver.VolumeID) (*record, error) {
 
 // List gives all volumes in order of id.
 func (v *Volumes) List(context.Context) ([]driver.Volume, error) {
-	paths, err := filepath.Glob(filepath.Join(v.cfg.Dir, "ws-*", "*", recordFile))
+	records, err := v.records()
 	if err != nil {
 		return nil, err
 	}
 	var all []driver.Volume
+	for _, r := range records {
+		all = append(all, r.Volume)
+	}
+	return all, nil
+}
+
+// records reads all records in order of id.
+func (v *Volumes) records() ([]*record, error) {
+	paths, err := filepath.Glob(filepath.Join(v.cfg.Dir, "ws-*", "*", recordFile))
+	if err != nil {
+		return nil, err
+	}
+	var all []*record
 	for _, p := range paths {
 		rel, err := filepath.Rel(v.cfg.Dir, filepath.Dir(p))
 		if err != nil {
@@ -182,9 +199,9 @@ func (v *Volumes) List(context.Context) ([]driver.Volume, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, r.Volume)
+		all = append(all, r)
 	}
-	slices.SortFunc(all, func(a, b driver.Volume) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	slices.SortFunc(all, func(a, b *record) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return all, nil
 }
 
@@ -200,7 +217,7 @@ func (v *Volumes) OpenVolume(ctx context.Context, id driver.VolumeID) (*driver.O
 		if r.Erased || r.Erasure != nil {
 			return driver.ErrOrder
 		}
-		o := &driver.OpenVolume{ID: id, Role: r.Role, GiB: r.GiB, ImageID: r.ImageID}
+		o := &driver.OpenVolume{ID: id, Role: r.Role, GiB: r.GiB, ImageID: r.ImageID, Layer: r.Layer, Fresh: !r.Begun}
 		if o.File, err = lock(filepath.Join(v.dir(id), diskFile)); err != nil {
 			return fmt.Errorf("volume %s: %w", id, err)
 		}
