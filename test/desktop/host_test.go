@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"carrel/internal/clock"
 	"carrel/internal/driver"
 	"carrel/internal/driver/jail"
@@ -41,7 +43,7 @@ const (
 )
 
 // need fails the test when a program is missing.
-func need(t *testing.T, programs ...string) {
+func need(t testing.TB, programs ...string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("these tests need root: namespaces, taps and machines of their own users")
@@ -109,7 +111,7 @@ func (l *lines) String() string {
 
 const guestMemory = 64 << 20
 
-func newHost(t *testing.T, images driver.ImageOpener, size int64) *host {
+func newHost(t testing.TB, images driver.ImageOpener, size int64) *host {
 	t.Helper()
 	need(t, "qemu-system-x86_64", "qemu-img")
 	// Unix sockets have short names.
@@ -133,7 +135,7 @@ func newHost(t *testing.T, images driver.ImageOpener, size int64) *host {
 	return h
 }
 
-func (h *host) open(t *testing.T, size int64) {
+func (h *host) open(t testing.TB, size int64) {
 	t.Helper()
 	if err := h.connect(t.Context(), size, nil); err != nil {
 		t.Fatal(err)
@@ -171,7 +173,7 @@ func (h *host) connect(ctx context.Context, size int64, observe func(string)) er
 }
 
 // leave ends this process's being the host role, as its end would.
-func (h *host) leave(t *testing.T) {
+func (h *host) leave(t testing.TB) {
 	t.Helper()
 	if err := errors.Join(h.driver.Close(), h.fabric.Close(), h.keeper.Close()); err != nil {
 		t.Fatal(err)
@@ -179,7 +181,7 @@ func (h *host) leave(t *testing.T) {
 }
 
 // end scrubs whatever is left and takes the network away.
-func (h *host) end(t *testing.T) {
+func (h *host) end(t testing.TB) {
 	ctx := context.WithoutCancel(t.Context())
 	machines, err := h.driver.List(ctx)
 	if err != nil {
@@ -205,21 +207,26 @@ func (h *host) end(t *testing.T) {
 }
 
 // build makes what a machine needs and gives its spec.
-func (h *host) build(t *testing.T, image ident.ImageID) driver.MachineSpec {
+func (h *host) build(t testing.TB, image ident.ImageID) driver.MachineSpec {
 	t.Helper()
 	return h.buildAs(t, desktop, eni, image)
 }
 
 // buildAs makes what another desktop's machine needs. The last digit of its id is in its address.
-func (h *host) buildAs(t *testing.T, id ident.WorkspaceID, nic ident.InterfaceID, image ident.ImageID) driver.MachineSpec {
+func (h *host) buildAs(t testing.TB, id ident.WorkspaceID, nic ident.InterfaceID, image ident.ImageID) driver.MachineSpec {
 	t.Helper()
+	var g errgroup.Group
 	for _, s := range []driver.VolumeSpec{
 		{ID: driver.VolumeOf(id, driver.RootVolume), WorkspaceID: id, Role: driver.RootVolume, GiB: 6, ImageID: image},
 		{ID: driver.VolumeOf(id, driver.UserVolume), WorkspaceID: id, Role: driver.UserVolume, GiB: 1},
 	} {
-		if _, err := h.volumes.Create(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
+		g.Go(func() error {
+			_, err := h.volumes.Create(t.Context(), s)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	digit := string(id[len(id)-1])
 	if _, err := h.fabric.Attach(t.Context(), driver.NICSpec{InterfaceID: nic, WorkspaceID: id, VPC: vpc, Subnet: "subnet-0a1b2c3d4e5f60718", Address: "10.0.1.1" + digit, MAC: "02:00:00:00:00:0" + digit,
