@@ -121,10 +121,12 @@ type hostRole struct {
 	dir   string
 	accel qemu.Accelerator
 
-	keeper    *memory.Keeper
-	fabric    *linuxnet.Fabric
-	services  *netsvc.Server
-	images    *image.Store
+	keeper   *memory.Keeper
+	fabric   *linuxnet.Fabric
+	services *netsvc.Server
+	images   *image.Store
+	// keys wrap the volumes' keys and those of saved memory.
+	keys      *volume.Master
 	volumes   *volume.Volumes
 	machines  *qemu.Driver
 	domains   *samba.Domains
@@ -192,9 +194,6 @@ func (r *hostRole) ports() ([]netsvc.Port, <-chan struct{}) {
 
 // zones are the domains whose controllers are inside a VPC: their names are asked of them.
 func (r *hostRole) zones(vpc ident.VPCID) []netsvc.Zone {
-	if r.domains == nil {
-		return nil
-	}
 	var out []netsvc.Zone
 	for _, z := range r.domains.Zones(vpc) {
 		out = append(out, netsvc.Zone{Name: z.Name, Servers: z.Servers})
@@ -206,12 +205,11 @@ func (r *hostRole) openDisks(context.Context) (err error) {
 	if r.images, err = image.Open(filepath.Join(r.conf.State.Dir, imagesDir)); err != nil {
 		return err
 	}
-	keys, err := volume.OpenMaster(filepath.Join(r.dir, "master.key"), random)
-	if err != nil {
+	if r.keys, err = volume.OpenMaster(filepath.Join(r.dir, "master.key"), random); err != nil {
 		return err
 	}
 	tool := &jail.Tool{Name: "disk", UID: toolUID, GID: toolUID}
-	r.volumes, err = volume.Open(volume.Config{Dir: filepath.Join(r.dir, "volumes"), Images: r.images, Keys: keys, Tool: volume.QemuImg{Run: tool.Run}, Clock: clock.System{}, Random: random})
+	r.volumes, err = volume.Open(volume.Config{Dir: filepath.Join(r.dir, "volumes"), Images: r.images, Keys: r.keys, Tool: volume.QemuImg{Run: tool.Run}, Clock: clock.System{}, Random: random})
 	return err
 }
 
@@ -223,10 +221,6 @@ func (r *hostRole) openMachines(ctx context.Context) (err error) {
 		return err
 	}
 	r.closers = append(r.closers, r.keeper.Close)
-	keys, err := volume.OpenMaster(filepath.Join(r.dir, "master.key"), random)
-	if err != nil {
-		return err
-	}
 	total := r.conf.Host.MemoryMiB << 20
 	if total == 0 {
 		if total, err = memoryOfHost(); err != nil {
@@ -240,7 +234,7 @@ func (r *hostRole) openMachines(ctx context.Context) (err error) {
 	}
 	h := r.conf.Host
 	r.machines, err = qemu.Open(ctx, qemu.Config{
-		Dir: filepath.Join(r.dir, "machines"), Host: name, Keeper: r.keeper, Volumes: r.volumes, Images: r.images, Taps: r.fabric, Keys: keys,
+		Dir: filepath.Join(r.dir, "machines"), Host: name, Keeper: r.keeper, Volumes: r.volumes, Images: r.images, Taps: r.fabric, Keys: r.keys,
 		Clock: clock.System{}, Random: random, Log: r.log, Accel: r.accel, Size: r.size, Memory: total, FirstUID: machineUID, UIDs: machineUIDs,
 		Guest: qemu.Settings{Locale: h.Locale, Layout: h.Keyboard, TimeZone: h.TimeZone},
 	})
@@ -322,15 +316,12 @@ func uplinkOf(setting string) (string, error) {
 	default:
 		return setting, nil
 	}
-	// proc(5): Iface Destination Gateway Flags ... Mask; the default route has destination and mask 0.
-	b, err := os.ReadFile("/proc/net/route")
+	name, err := linuxnet.DefaultUplink()
 	if err != nil {
 		return "", fmt.Errorf("host.uplink is auto: %w", err)
 	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 7 && f[1] == "00000000" && f[7] == "00000000" {
-			return f[0], nil
-		}
+	if name != "" {
+		return name, nil
 	}
 	return "", errors.New("host.uplink is auto, and this machine has no default route: name the interface, or set it to off")
 }

@@ -46,10 +46,8 @@ func (h *house) portal(l *listeners) (*gateway.Gateway, error) {
 
 // origins are those of the portal's pages, by every name that its certificate has.
 func (l *listeners) origins() []string {
-	_, port, _ := strings.Cut(strings.TrimPrefix(l.portalURL(), "https://"), ":")
-	if i := strings.LastIndex(l.portalURL(), ":"); i >= 0 {
-		port = l.portalURL()[i+1:]
-	}
+	url := l.portalURL()
+	port := url[strings.LastIndex(url, ":")+1:]
 	var out []string
 	for _, name := range l.names() {
 		if strings.Contains(name, "*") {
