@@ -168,6 +168,15 @@ func (s *Service) Operation(name string) *Operation {
 // Ptr gives a pointer to a copy of v.
 func Ptr[T any](v T) *T { return &v }
 
+// Given is nil for the zero value: members that are not set are left out of an answer.
+func Given[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
 // Val gives what p points to, or the zero value.
 func Val[T any](p *T) T {
 	if p == nil {

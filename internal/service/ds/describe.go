@@ -16,9 +16,9 @@ func describe(r state.Reader, d *state.Directory) ds.DirectoryDescription {
 	alias := cmp.Or(spec.Alias, string(d.ID))
 	out := ds.DirectoryDescription{
 		DirectoryId: shape.Ptr(string(d.ID)), Type: shape.Ptr(ds.DirectoryType(spec.Type)),
-		Name: shape.Ptr(spec.Name), ShortName: given(spec.ShortName), Description: given(spec.Description),
+		Name: shape.Ptr(spec.Name), ShortName: shape.Given(spec.ShortName), Description: shape.Given(spec.Description),
 		Alias: shape.Ptr(alias), AccessUrl: shape.Ptr(alias + ".awsapps.com"),
-		Stage: shape.Ptr(ds.DirectoryStage(status.Stage)), StageReason: given(status.StageReason),
+		Stage: shape.Ptr(ds.DirectoryStage(status.Stage)), StageReason: shape.Given(status.StageReason),
 		LaunchTime: shape.Ptr(d.Created), StageLastUpdatedDateTime: shape.Ptr(status.StageSince),
 		SsoEnabled: shape.Ptr(false), NetworkType: shape.Ptr(ds.NetworkTypeIPv4),
 		DnsIpAddrs: status.DNSAddresses,
@@ -30,7 +30,7 @@ func describe(r state.Reader, d *state.Directory) ds.DirectoryDescription {
 	for _, id := range spec.SubnetIDs {
 		subnets = append(subnets, string(id))
 	}
-	vpc, group := given(string(spec.VPCID)), given(string(status.SecurityGroupID))
+	vpc, group := shape.Given(string(spec.VPCID)), shape.Given(string(status.SecurityGroupID))
 	switch ds.DirectoryType(spec.Type) {
 	case ds.DirectoryTypeADConnector:
 		out.ConnectSettings = &ds.DirectoryConnectSettingsDescription{
@@ -49,12 +49,4 @@ func describe(r state.Reader, d *state.Directory) ds.DirectoryDescription {
 		out.VpcSettings = &ds.DirectoryVpcSettingsDescription{VpcId: vpc, SubnetIds: subnets, SecurityGroupId: group, AvailabilityZones: status.Zones}
 	}
 	return out
-}
-
-// given is nil for "": members that are not set are left out of the answer.
-func given(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return shape.Ptr(s)
 }

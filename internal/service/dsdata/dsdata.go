@@ -138,7 +138,7 @@ func (s *Service) DescribeUser(ctx context.Context, _ service.Call, in *api.Desc
 		return nil, failure(d, *in.SAMAccountName, err)
 	}
 	return &api.DescribeUserOutput{DirectoryId: in.DirectoryId, Realm: &d.Spec.Name, SAMAccountName: &u.Name, SID: &u.SID, Enabled: &u.Enabled,
-		EmailAddress: given(u.Email), GivenName: given(u.GivenName), Surname: given(u.Surname), UserPrincipalName: shape.Ptr(u.Name + "@" + d.Spec.Name)}, nil
+		EmailAddress: shape.Given(u.Email), GivenName: shape.Given(u.GivenName), Surname: shape.Given(u.Surname), UserPrincipalName: shape.Ptr(u.Name + "@" + d.Spec.Name)}, nil
 }
 
 // DeleteUser deletes a user.
@@ -179,17 +179,10 @@ func (s *Service) ListUsers(ctx context.Context, _ service.Call, in *api.ListUse
 	}
 	out := &api.ListUsersOutput{DirectoryId: in.DirectoryId, Realm: &d.Spec.Name, Users: make([]api.UserSummary, 0, len(users))}
 	for _, u := range users {
-		out.Users = append(out.Users, api.UserSummary{Enabled: &u.Enabled, SAMAccountName: &u.Name, SID: &u.SID, GivenName: given(u.GivenName), Surname: given(u.Surname)})
+		out.Users = append(out.Users, api.UserSummary{Enabled: &u.Enabled, SAMAccountName: &u.Name, SID: &u.SID, GivenName: shape.Given(u.GivenName), Surname: shape.Given(u.Surname)})
 	}
 	if next != "" {
 		out.NextToken = shape.Ptr(base64.RawURLEncoding.EncodeToString([]byte(next)))
 	}
 	return out, nil
-}
-
-func given(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }
