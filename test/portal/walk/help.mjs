@@ -24,6 +24,9 @@ export async function until(fn, what, ms = 30_000) {
   }
 }
 
+// focused waits until the keyboard is in a field.
+export const focused = (locator, what) => until(() => locator.evaluate((e) => e === document.activeElement), `the focus is in ${what}`);
+
 // lever shakes the world, or asks it something.
 export async function lever(name, query = {}) {
   const answer = await fetch(`${process.env.LEVERS}/${name}?${new URLSearchParams(query)}`);

@@ -1,6 +1,6 @@
 // Signing in, the list of desktops, signing out.
 
-import { code, connected, equal, expect, home, lever, passwords, portal, shot, signIn, typed, until } from './help.mjs';
+import { code, connected, equal, expect, focused, home, lever, passwords, portal, shot, signIn, typed, until } from './help.mjs';
 
 const alert = (page) => page.locator('#signin form:not([hidden]) .message');
 
@@ -8,7 +8,7 @@ export const signinScenarios = [
   ['a person signs in, and the device remembers the code and nothing else', async (visit) => {
     const page = await visit.open();
     await page.getByRole('heading', { name: 'Sign in to your desktop' }).waitFor();
-    expect(await page.getByLabel('Registration code').evaluate((e) => e === document.activeElement), 'the focus in the first field');
+    await focused(page.getByLabel('Registration code'), 'the first field');
     await shot(page, 'sign-in');
     await signIn(page, 'ada');
     await page.getByRole('heading', { level: 1, name: 'Your desktop' }).waitFor();
@@ -18,13 +18,14 @@ export const signinScenarios = [
     await page.getByRole('button', { name: 'Sign out' }).click();
     await page.getByText('You are signed out.').waitFor();
     equal(await page.locator('#code-shown').textContent(), code, 'the code that is remembered');
-    expect(await page.getByLabel('User name').evaluate((e) => e === document.activeElement), 'the focus in the user name');
+    await focused(page.getByLabel('User name'), 'the user name');
     expect(!(await page.content()).includes('Ada Lovelace'), 'forgotten who was here');
     await shot(page, 'signed-out');
     await page.getByRole('button', { name: 'Use another code' }).click();
     equal(await page.getByLabel('Registration code').inputValue(), '', 'the code field');
     equal(await page.evaluate(() => localStorage.length), 0, 'things kept after using another code');
-    equal((await page.evaluate(() => fetch('api/session').then((r) => r.status))), 401, 'the session after signing out');
+    // The page forgets at once; the server is told meanwhile.
+    await until(async () => await page.evaluate(() => fetch('api/session').then((r) => r.status)) === 401, 'the session is over after signing out');
   }],
 
   ['what is wrong is said next to where it is mended, and the password is gone', async (visit) => {
@@ -37,7 +38,7 @@ export const signinScenarios = [
     await signIn(page, 'ada', 'not-it');
     await until(async () => (await alert(page).textContent()).includes('is not right'), 'the refusal is shown');
     equal(await page.getByLabel('Password', { exact: true }).inputValue(), '', 'the password field');
-    expect(await page.getByLabel('Password', { exact: true }).evaluate((e) => e === document.activeElement), 'the focus in the password');
+    await focused(page.getByLabel('Password', { exact: true }), 'the password');
     equal((await go.boundingBox()).y, before.y, 'the place of the button after a message');
     await lever('directory', { to: 'down' });
     await signIn(page, 'ada');
@@ -78,7 +79,7 @@ export const signinScenarios = [
     await shot(page, 'change-password');
     const [next, again] = [page.getByLabel('New password', { exact: true }), page.getByLabel('New password, once more')];
     const go = page.getByRole('button', { name: 'Change password and sign in' });
-    expect(await next.evaluate((e) => e === document.activeElement), 'the focus in the new password');
+    await focused(next, 'the new password');
     await next.fill('one');
     await again.fill('two');
     await go.click();

@@ -11,6 +11,8 @@ let hooks = {};
 let poll = null;
 let list = null;
 let first = true;
+// visit counts how often the list was opened or left: an answer to an earlier one's question is nobody's.
+let visit = 0;
 // wanted is the desktop that is opened as soon as it runs; asked are those something has just been asked of, until they change.
 let wanted = '';
 const asked = new Map();
@@ -29,10 +31,12 @@ export function show(person) {
   byId('ends').textContent = `You stay signed in until ${clock(person.ends)} at most.`;
   byId('desktops').hidden = false;
   first = true;
+  visit++;
   poll.start();
 }
 
 export function hide() {
+  visit++;
   poll.stop();
   byId('desktops').hidden = true;
   wanted = '';
@@ -55,10 +59,15 @@ function clock(text) {
 
 // look asks for the list and gives the time until it is to be asked for again.
 async function look() {
+  const asking = visit;
   try {
-    list = await api.desktops();
+    const answer = await api.desktops();
+    // Somebody who has left meanwhile is shown nothing, and leaves nothing behind.
+    if (asking !== visit) return sometimes;
+    list = answer;
     say(byId('desktops-message'), '');
   } catch (problem) {
+    if (asking !== visit) return sometimes;
     if (problem.code === 'signed-out') {
       hooks.signedOut();
       return sometimes;
