@@ -24,6 +24,8 @@ func main() {
 	// Other roles of this program: a jail's second stage, the keeper of memory. They do not come back from here.
 	app.Helpers()
 	jail.Main() // does not return in a process that is to become a jailed program
+	// Started by the supervisor under a name that says nothing; only what lists processes cares.
+	_ = os.WriteFile("/proc/self/comm", []byte("carrel"), 0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := newRoot().ExecuteContext(ctx); err != nil {
@@ -63,7 +65,7 @@ API and its whole chain of protection. The AWS CLI, every AWS SDK and Terraform 
 	root.PersistentFlags().StringVar(&g.state, "state", defaultState(), "state directory (environment: CARREL_STATE)")
 	root.PersistentFlags().BoolVar(&g.json, "json", false, "print data as JSON")
 	_ = root.MarkPersistentFlagDirname("state")
-	root.AddCommand(newServe(g), newHost(g), newEnv(g), newStatus(g), newDoctor(g), newConfig(g), newVersion(g), newSimulate(g), newUser(g), newScrub(g), newAudit(g), newBackup(g), newRestore(g), newImage(g))
+	root.AddCommand(newServe(g), newHost(g), newSetup(g), newEnv(g), newStatus(g), newDoctor(g), newConfig(g), newVersion(g), newSimulate(g), newUser(g), newScrub(g), newAudit(g), newBackup(g), newRestore(g), newImage(g))
 	return root
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -46,8 +47,34 @@ const (
 	hostSocket = "host.sock"
 )
 
-// HostDir is where the host role of an installation keeps machines, volumes, networks and domains: root's.
-func HostDir(state string) string { return filepath.Clean(state) + "-host" }
+// hostDirs is where host directories are whose place beside the state directory helper processes could not reach.
+const hostDirs = "/var/lib/carrel-host"
+
+// HostDir is where the host role of an installation keeps machines, volumes, networks and domains: root's. It is beside the state directory, unless
+// something above is closed to others, as people's homes often are. state is an absolute path.
+func HostDir(state string) string {
+	beside := filepath.Clean(state) + "-host"
+	if _, err := os.Stat(beside); err == nil || passable(filepath.Dir(beside)) == nil {
+		return beside
+	}
+	return filepath.Join(hostDirs, url.PathEscape(strings.TrimPrefix(filepath.Clean(state), "/")))
+}
+
+// passable says what, if anything, keeps other users from passing through dir and what is above it.
+func passable(dir string) error {
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&0o001 == 0 {
+			return fmt.Errorf("%s cannot be passed through by others, so desktops' helper processes cannot reach what is in it: choose a state directory elsewhere, or run chmod o+x %s", dir, dir)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
 
 // prepareHostDir makes it. Helper processes pass through it and through what is above it, and look into neither.
 func prepareHostDir(dir string) error {
@@ -57,18 +84,7 @@ func prepareHostDir(dir string) error {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return err
 	}
-	for above := filepath.Dir(dir); ; above = filepath.Dir(above) {
-		info, err := os.Stat(above)
-		if err != nil {
-			return err
-		}
-		if info.Mode().Perm()&0o001 == 0 {
-			return fmt.Errorf("%s cannot be passed through by others, so desktops' helper processes cannot reach %s: choose a state directory elsewhere, or run chmod o+x %s", above, dir, above)
-		}
-		if above == filepath.Dir(above) {
-			return nil
-		}
-	}
+	return passable(filepath.Dir(dir))
 }
 
 // The user ids of the helper processes. Nobody else on the machine may have them.

@@ -120,14 +120,3 @@ func TestAWatchOfNothingCutsNothing(t *testing.T) {
 	w := newWatch(h.db, &display.Registry{})
 	w.look(map[ident.WorkspaceID]bool{"ws-000000001": true}, map[ident.DirectoryID]bool{"d-90670a1b2c": true, "d-gone": true})
 }
-
-func TestFirstPasswordsAreStrongAndDiffer(t *testing.T) {
-	seen := map[string]bool{}
-	for range 200 {
-		p, err := newPassword(random)
-		if err != nil || len(p) != 19 || seen[p] {
-			t.Fatalf("%q, %v", p, err)
-		}
-		seen[p] = true
-	}
-}

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -260,7 +259,7 @@ func (h *house) firstPassword(ctx context.Context, id ident.DirectoryID, name st
 	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return path, err
 	}
-	text, err := newPassword(random)
+	text, err := directory.GeneratePassword(random)
 	if err != nil {
 		return "", err
 	}
@@ -272,33 +271,6 @@ func (h *house) firstPassword(ctx context.Context, id ident.DirectoryID, name st
 		return "", errors.Join(err, os.Remove(path))
 	}
 	return path, nil
-}
-
-// newPassword is 80 bits as people can type them, with what password policies want to see: "Kmtr-7xqp-wzbd-hn4c".
-func newPassword(random io.Reader) (string, error) {
-	const letters = "abcdefghjkmnpqrstuvwxyz23456789"
-	raw := make([]byte, 64)
-	if _, err := io.ReadFull(random, raw); err != nil {
-		return "", err
-	}
-	var out []byte
-	for _, b := range raw {
-		if b >= 248 { // The largest multiple of 31: every letter is as likely.
-			continue
-		}
-		if n := len(out); n == 4 || n == 9 || n == 14 {
-			out = append(out, '-')
-		}
-		if out = append(out, letters[b%31]); len(out) == 19 {
-			break
-		}
-	}
-	if len(out) < 19 {
-		return newPassword(random)
-	}
-	out[0] = 'K'
-	out[18] = '2' + raw[63]%8
-	return string(out), nil
 }
 
 // desks is what desktops are made of and reached by, simulated or on a host.

@@ -41,10 +41,8 @@ func Supervise(ctx context.Context, conf *config.Config, args Arguments, p Proce
 	if err := checkForeign(conf.State.Dir); err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("supervise: %w", err)
-	}
+	// By this name the program is found by every user, also where the directories above it are closed to them.
+	const self = "/proc/self/exe"
 	hostCtx, stopHost := context.WithCancel(ctx)
 	hostDone := make(chan struct{})
 	go func() {
@@ -82,6 +80,7 @@ type role struct {
 // roleCommand is this program in another role. It is asked to stop when ctx ends, and dies with this process.
 func roleCommand(ctx context.Context, self string, r role, p Process) *exec.Cmd {
 	c := exec.CommandContext(ctx, self, r.args...)
+	c.Args[0] = "carrel"
 	c.Stdin = bytes.NewReader(r.input)
 	c.Stderr = p.Stderr
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }

@@ -91,9 +91,11 @@ var table = map[string]row{
 	"internal/metrics":  {doors, nil},
 	"internal/webui":    {doors, nil},
 
-	"internal/app": {wiring, []string{"internal/..."}},
+	// setup is a client of a running installation, as an administrator's own script would be.
+	"internal/setup": {wiring, []string{"internal/sigv4", "internal/operator", "internal/directory"}},
+	"internal/app":   {wiring, []string{"internal/..."}},
 	// Offline subcommands read evidence and audit files, and make images, without a running process.
-	"cmd/carrel": {wiring, []string{"internal/app", "internal/config", "internal/operator", "internal/doctor", "internal/evidence", "internal/audit", "internal/driver", "internal/driver/image", "internal/driver/jail", "internal/ident", "internal/clock"}},
+	"cmd/carrel": {wiring, []string{"internal/app", "internal/config", "internal/operator", "internal/setup", "internal/doctor", "internal/evidence", "internal/audit", "internal/driver", "internal/driver/image", "internal/driver/jail", "internal/ident", "internal/clock"}},
 
 	"internal/archtest":          {wiring, nil},
 	"internal/tools/apigen":      {wiring, []string{"internal/api/shape"}},
