@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"carrel/internal/directory"
 	"carrel/internal/display"
 	"carrel/internal/gateway"
 	"carrel/internal/ident"
@@ -85,4 +86,40 @@ func (w *watch) look(workspaces map[ident.WorkspaceID]bool, directories map[iden
 		}
 		w.sessions.Cut(display.Match{Directory: id}, display.ReasonRuleChanged)
 	}
+}
+
+// telling is a directory.Manager that ends the portal sessions, and with them the screens, of people whom it disables, deletes or gives another
+// password. What is changed in a directory by other ways is found by asking it (gateway's recheck), as is a change whose answer was lost.
+type telling struct {
+	directory.Manager
+	end func(id ident.DirectoryID, userName string)
+}
+
+// endSessionsOf ends a person's sessions, once there are doors.
+func (w *watch) endSessionsOf(id ident.DirectoryID, userName string) {
+	if people := w.people.Load(); people != nil {
+		people.EndSessionsOf(id, userName)
+	}
+}
+
+func (t telling) tell(err error, id ident.DirectoryID, userName string) error {
+	if err == nil {
+		t.end(id, userName)
+	}
+	return err
+}
+
+// SetPassword replaces a password.
+func (t telling) SetPassword(ctx context.Context, id ident.DirectoryID, userName string, p directory.Password) error {
+	return t.tell(t.Manager.SetPassword(ctx, id, userName, p), id, userName)
+}
+
+// DisableUser disables a user.
+func (t telling) DisableUser(ctx context.Context, id ident.DirectoryID, userName string) error {
+	return t.tell(t.Manager.DisableUser(ctx, id, userName), id, userName)
+}
+
+// DeleteUser deletes a user.
+func (t telling) DeleteUser(ctx context.Context, id ident.DirectoryID, userName string) error {
+	return t.tell(t.Manager.DeleteUser(ctx, id, userName), id, userName)
 }

@@ -1,8 +1,11 @@
 package app
 
 import (
+	"context"
+	"errors"
 	"testing"
 
+	"carrel/internal/directory"
 	"carrel/internal/display"
 	"carrel/internal/gateway"
 	"carrel/internal/ident"
@@ -119,4 +122,37 @@ func TestAWatchOfNothingCutsNothing(t *testing.T) {
 	h := records(t, func(*state.Workspace, *state.Directory) {})
 	w := newWatch(h.db, &display.Registry{})
 	w.look(map[ident.WorkspaceID]bool{"ws-000000001": true}, map[ident.DirectoryID]bool{"d-90670a1b2c": true, "d-gone": true})
+}
+
+// manager is a directory whose changes fail with err.
+type manager struct {
+	directory.Manager
+	err error
+}
+
+func (m manager) SetPassword(context.Context, ident.DirectoryID, string, directory.Password) error {
+	return m.err
+}
+func (m manager) DisableUser(context.Context, ident.DirectoryID, string) error { return m.err }
+func (m manager) DeleteUser(context.Context, ident.DirectoryID, string) error  { return m.err }
+
+func TestAChangeByTheAPIEndsThePersonsSessionsAtOnce(t *testing.T) {
+	for name, change := range map[string]func(directory.Manager) error{
+		"another password": func(m directory.Manager) error {
+			return m.SetPassword(t.Context(), "d-90670a1b2c", "Ada", directory.NewPassword("Another-Horse-8"))
+		},
+		"disabled": func(m directory.Manager) error { return m.DisableUser(t.Context(), "d-90670a1b2c", "Ada") },
+		"deleted":  func(m directory.Manager) error { return m.DeleteUser(t.Context(), "d-90670a1b2c", "Ada") },
+	} {
+		for _, err := range []error{nil, directory.ErrUnavailable} {
+			var ended []string
+			m := telling{manager{err: err}, func(id ident.DirectoryID, name string) { ended = append(ended, string(id)+" "+name) }}
+			if got := change(m); !errors.Is(got, err) {
+				t.Errorf("%s: %v", name, got)
+			}
+			if err == nil && (len(ended) != 1 || ended[0] != "d-90670a1b2c Ada") || err != nil && len(ended) != 0 {
+				t.Errorf("%s with %v: ended %v", name, err, ended)
+			}
+		}
+	}
 }

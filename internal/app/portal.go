@@ -29,8 +29,14 @@ func (h *house) portal(l *listeners) (*gateway.Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	policy := func(ctx context.Context, c ticket.Claims) (display.Policy, error) {
+		if !g.Holds(c.Binding.Session) {
+			return display.Policy{}, errSignedOut
+		}
+		return h.screenPolicy(ctx, c)
+	}
 	screens := &display.Handler{
-		Tickets: tickets, Screens: h.desks.Screens, Registry: &h.sessions, Policy: h.screenPolicy, Origins: l.origins(),
+		Tickets: tickets, Screens: h.desks.Screens, Registry: &h.sessions, Policy: policy, Origins: l.origins(),
 		Clock: clock.System{}, Random: random, Log: h.log, Connected: h.connected, Disconnected: h.disconnected,
 	}
 	g.Directories, g.Auth, g.Passwords, g.Desktops = h.admits, h.desks.Auth, h.desks.Passwords, people{h}
@@ -39,6 +45,8 @@ func (h *house) portal(l *listeners) (*gateway.Gateway, error) {
 	g.Cut = func(session [sha256.Size]byte) {
 		h.sessions.Cut(display.Match{Session: session}, display.ReasonSignedOut)
 	}
+	g.Live = func(session [sha256.Size]byte) bool { return len(h.sessions.List(display.Match{Session: session})) > 0 }
+	g.People, g.Recheck, g.Grace = h.desks.Users, h.conf.Portal.Recheck, h.conf.Portal.DirectoryGrace
 	h.watch.people.Store(g)
 	return g, nil
 }
@@ -174,6 +182,9 @@ func (p people) change(ctx context.Context, s *gateway.Session, id ident.Workspa
 
 // errNotTheirs: the desktop has changed hands or state since its ticket was issued.
 var errNotTheirs = errors.New("app: the desktop is not this person's, or not available")
+
+// errSignedOut: the portal session has ended since its ticket was spent.
+var errSignedOut = errors.New("app: signed out")
 
 // screenPolicy looks at the records of now, whatever was so when the ticket was issued.
 func (h *house) screenPolicy(_ context.Context, c ticket.Claims) (display.Policy, error) {

@@ -99,12 +99,13 @@ func simTimes(c config.Simulation) sim.Times {
 func (h *house) handlers() service.Table {
 	i := h.installation
 	limits := svcworkspaces.DefaultLimits()
+	users := telling{h.desks.Users, h.watch.endSessionsOf}
 	limits.Workspaces, limits.IPGroups, limits.Directories = h.conf.Limits.Workspaces, h.conf.Limits.IPGroups, h.conf.Limits.Directories
 	t := service.Table{}
 	svcworkspaces.New(svcworkspaces.Deps{DB: h.db, Directory: h.desks.Users, Clock: h.clock, Rand: random, Limits: limits,
 		Account: i.AccountID, Region: i.Region, Partition: i.Partition, TokenKey: h.tokenKey()}).Bind(t)
-	(&svcds.Service{DB: h.db, Users: h.desks.Users, Rand: random, MaxDirectories: h.conf.Limits.Directories}).Bind(t)
-	(&svcdsdata.Service{DB: h.db, Users: h.desks.Users}).Bind(t)
+	(&svcds.Service{DB: h.db, Users: users, Rand: random, MaxDirectories: h.conf.Limits.Directories}).Bind(t)
+	(&svcdsdata.Service{DB: h.db, Users: users}).Bind(t)
 	(&svcsts.Service{DB: h.db}).Bind(t)
 	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random, MaxUsers: h.conf.Limits.Users}).Bind(t)
 	(&svcec2.Service{DB: h.db, AccountID: i.AccountID, Region: i.Region, Partition: i.Partition, Zones: region.Zones(i.Region)}).Bind(t)
@@ -200,6 +201,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	doors := []func(context.Context) error{
 		func(ctx context.Context) error { return front.ServeTLS(ctx, l.api, api) },
 		split.Run,
+		people.Run,
 		func(ctx context.Context) error { return front.ServeTLS(ctx, split.TLS(), portal) },
 		func(ctx context.Context) error { return front.ServePlain(ctx, split.Plain(), plain) },
 		func(ctx context.Context) error { return front.ServePlain(ctx, l.ops, ops) },

@@ -72,6 +72,12 @@ type API struct {
 type Portal struct {
 	// HOST:PORT to listen on. Default 127.0.0.1:8444: only this machine reaches it. Port 0 takes a free one.
 	Address string `yaml:"address"`
+	// How often the directory is asked about each person who is signed in. Default 30s. From 1s to 1h. Whoever is disabled, deleted or has
+	// another password there is signed out and loses the screen within this time.
+	Recheck time.Duration `yaml:"recheck"`
+	// How long people stay signed in while their directory does not answer. Default 5m. From 1s to 12h. Then they are signed out: nobody
+	// can say any more that they may be.
+	DirectoryGrace time.Duration `yaml:"directoryGrace"`
 }
 
 // TLS is the listeners' encryption.

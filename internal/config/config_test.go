@@ -136,6 +136,7 @@ func TestValidateNamesTheField(t *testing.T) {
 			"limits.workspaces limits.ipGroups limits.directories limits.users"},
 		{"tiny bodies and files", func(c *Config) { c.Requests.MaxBodyBytes, c.Audit.MaxFileBytes = 1, 1 }, "audit.maxFileBytes requests.maxBodyBytes"},
 		{"endless time", func(c *Config) { c.Requests.HeaderTimeout, c.Requests.IdleTimeout = 2*time.Hour, 1 }, "requests.headerTimeout requests.idleTimeout"},
+		{"people asked about without a pause, and forgiven for ever", func(c *Config) { c.Portal.Recheck, c.Portal.DirectoryGrace = 1, 24*time.Hour }, "portal.recheck portal.directoryGrace"},
 		{"all of it", func(c *Config) {
 			c.API.Address, c.Region, c.AccountID, c.Log.Level, c.Requests.Deadline = "x", "X", "1", "x", 1
 		}, "api.address region accountID log.level requests.deadline"},

@@ -16,6 +16,8 @@ func (c *Config) Complete() {
 	fill(&c.State.Dir, DefaultStateDir(os.Geteuid(), os.Getenv))
 	fill(&c.API.Address, "127.0.0.1:8443")
 	fill(&c.Portal.Address, "127.0.0.1:8444")
+	fill(&c.Portal.Recheck, 30*time.Second)
+	fill(&c.Portal.DirectoryGrace, 5*time.Minute)
 	fill(&c.TLS.MinVersion, "1.2")
 	fill(&c.Simulation.Create, 300*time.Millisecond)
 	fill(&c.Simulation.Start, 100*time.Millisecond)

@@ -53,6 +53,7 @@ func (c *Config) Validate() error {
 	var p Problems
 	full.doors(&p)
 	full.place(&p)
+	full.Portal.validate(&p)
 	full.Simulation.validate(&p)
 	full.Host.validate(&p)
 	full.Etcd.validate(&p)
@@ -180,6 +181,11 @@ func (l *Limits) validate(p *Problems) {
 	between(p, "limits.ipGroups", l.IPGroups, span[int]{1, most})
 	between(p, "limits.directories", l.Directories, span[int]{1, most})
 	between(p, "limits.users", l.Users, span[int]{1, most})
+}
+
+func (d *Portal) validate(p *Problems) {
+	between(p, "portal.recheck", d.Recheck, span[time.Duration]{time.Second, time.Hour})
+	between(p, "portal.directoryGrace", d.DirectoryGrace, span[time.Duration]{time.Second, 12 * time.Hour})
 }
 
 func (r *Requests) validate(p *Problems) {

@@ -6,6 +6,7 @@ package directory
 import (
 	"context"
 	"errors"
+	"time"
 
 	"carrel/internal/ident"
 )
@@ -20,6 +21,11 @@ type User struct {
 	GivenName, Surname string
 	Email              string
 	Enabled            bool
+	// PasswordSet is when the password was last set, MustChange that it has to be changed at the next login, Expires when the account ends.
+	// Zero: never, or the directory does not let it be read.
+	PasswordSet time.Time `json:",omitzero"`
+	MustChange  bool      `json:",omitzero"`
+	Expires     time.Time `json:",omitzero"`
 }
 
 // The errors of a Lister.

@@ -89,6 +89,8 @@ type Manager interface {
 	CreateUser(ctx context.Context, id ident.DirectoryID, user NewUser) (User, error)
 	// SetPassword replaces a user's password without the old one, and enables the user. ErrNoUser, ErrWeakPassword, ErrProtected.
 	SetPassword(ctx context.Context, id ident.DirectoryID, userName string, password Password) error
+	// DisableUser keeps a user from logging in, until SetPassword. ErrNoUser, ErrProtected.
+	DisableUser(ctx context.Context, id ident.DirectoryID, userName string) error
 	// DeleteUser removes a user. ErrNoUser, ErrProtected.
 	DeleteUser(ctx context.Context, id ident.DirectoryID, userName string) error
 	// ListUsers gives users in order of name, beginning after the name after; next is "" at the end.

@@ -41,10 +41,15 @@ type Gateway struct {
 	Tickets   *ticket.Office
 	// Screen carries a desktop's screen over the request's WebSocket for whoever spends a ticket issued for the binding.
 	Screen func(http.ResponseWriter, *http.Request, ticket.Binding)
-	// Cut ends the live screens of a session.
-	Cut    func(session [sha256.Size]byte)
-	Random io.Reader
-	Log    *slog.Logger
+	// Cut ends the live screens of a session; Live says whether it has any, and may be nil.
+	Cut  func(session [sha256.Size]byte)
+	Live func(session [sha256.Size]byte) bool
+	// People says what has become of those who are signed in; nil: nobody is asked. They are asked every Recheck, and signed out when a
+	// directory has been silent about them for Grace.
+	People         directory.Lister
+	Recheck, Grace time.Duration
+	Random         io.Reader
+	Log            *slog.Logger
 
 	sessions sessions
 	users    throttle
@@ -60,6 +65,7 @@ type PasswordChanger interface {
 // Handler serves the TLS side.
 func (g *Gateway) Handler() http.Handler {
 	g.users = throttle{limit: failuresOfUser, window: failureWindow, keys: throttleKeys}
+	g.sessions.live = g.Live
 	g.places = throttle{limit: failuresOfPlace, window: failureWindow, keys: throttleKeys}
 	mux := http.NewServeMux()
 	g.open(mux)

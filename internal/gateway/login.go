@@ -10,7 +10,6 @@ import (
 
 	"carrel/internal/directory"
 	"carrel/internal/ident"
-	"carrel/internal/ticket"
 )
 
 // answerGrid is what the time of every refused login is rounded up to: unknown registration code, unknown user, wrong password and
@@ -65,7 +64,9 @@ func (g *Gateway) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.users.succeeded(keys[0])
-	value, session, err := g.sessions.begin(g.Random, g.Clock.Now(), dir, user)
+	g.expire()
+	value, session, evicted, err := g.sessions.begin(g.Random, g.Clock.Now(), dir, user)
+	g.drop(evicted)
 	if err != nil {
 		g.Log.Error("login", "error", err)
 		fail(w, http.StatusServiceUnavailable, "busy", "The portal is busy. Try again in a moment.")
@@ -170,22 +171,10 @@ func (g *Gateway) wait(ctx context.Context, began time.Time) {
 // logout ends the session, its tickets and its desktops' connections.
 func (g *Gateway) logout(w http.ResponseWriter, r *http.Request) {
 	if s := g.sessions.find(r, g.Clock.Now()); s != nil {
-		g.sessions.end(func(other *Session) bool { return other.ID == s.ID })
-		g.Tickets.Revoke(ticket.Match{Session: s.ID})
-		g.Cut(s.ID)
+		g.drop(g.sessions.end(func(other *Session) bool { return other.ID == s.ID }))
 	}
 	setCookie(w, "", -time.Second)
 	reply(w, http.StatusOK, struct{}{})
-}
-
-// EndSessions ends every session of a user in a directory, with its tickets and live desktops; an empty sid: of all its users.
-func (g *Gateway) EndSessions(id ident.DirectoryID, sid string) int {
-	ended := g.sessions.end(func(s *Session) bool { return s.Directory == id && (sid == "" || s.User.SID == sid) })
-	for _, s := range ended {
-		g.Tickets.Revoke(ticket.Match{Session: s.ID})
-		g.Cut(s.ID)
-	}
-	return len(ended)
 }
 
 // who is the answer to "who am I".

@@ -22,6 +22,9 @@ import (
 
 const corp = ident.DirectoryID("d-90670a1b2c")
 
+// passwordSet is when everybody's password was set.
+var passwordSet = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
 // people is a directory in which every password is the user's name with "-Secret-1", and its person's desktops.
 type people struct {
 	mu      sync.Mutex
@@ -51,7 +54,7 @@ func (p *people) Authenticate(_ context.Context, id ident.DirectoryID, name stri
 	case p.reason[name] != "":
 		return directory.User{}, &directory.LoginError{Reason: p.reason[name]}
 	}
-	return directory.User{Name: name, SID: "S-1-5-21-" + name, DisplayName: strings.ToUpper(name), Enabled: true}, nil
+	return directory.User{Name: name, SID: "S-1-5-21-" + name, DisplayName: strings.ToUpper(name), Enabled: true, PasswordSet: passwordSet}, nil
 }
 
 func (p *people) ChangePassword(_ context.Context, _ ident.DirectoryID, name string, _, next directory.Password) error {
@@ -110,7 +113,11 @@ func newPortal(t *testing.T) *portal {
 	log := &strings.Builder{}
 	g.Directories = func(code string) (ident.DirectoryID, bool) { return corp, code == "WSIAD+ABC123" }
 	g.Auth, g.Passwords, g.Desktops, g.Tickets, g.Random, g.Log = p, p, p, tickets, rand.Reader, slog.New(slog.NewTextHandler(log, nil))
-	g.Cut = func(session [sha256.Size]byte) { p.cut = append(p.cut, session) }
+	g.Cut = func(session [sha256.Size]byte) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.cut = append(p.cut, session)
+	}
 	g.Screen = func(w http.ResponseWriter, r *http.Request, b ticket.Binding) {
 		c, err := g.Tickets.Spend(r.URL.Query().Get("for-the-test"), b)
 		if err != nil {

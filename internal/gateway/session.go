@@ -38,19 +38,22 @@ type Session struct {
 	used      time.Time
 }
 
-// sessions are those of this process; a restart ends them all.
+// sessions are those of this process; a restart ends them all. What hangs on a session that has ended is the Gateway's to end (drop).
 type sessions struct {
+	// live says whether a session has a live screen; it may be nil.
+	live func([sha256.Size]byte) bool
+
 	mu  sync.Mutex
 	all map[[sha256.Size]byte]*Session
 }
 
 var errTooMany = errors.New("gateway: too many sessions")
 
-// begin makes a session and gives the cookie's value.
-func (s *sessions) begin(random io.Reader, now time.Time, id ident.DirectoryID, user directory.User) (value string, made *Session, err error) {
+// begin makes a session and gives the cookie's value, and the sessions that made room.
+func (s *sessions) begin(random io.Reader, now time.Time, id ident.DirectoryID, user directory.User) (value string, made *Session, evicted []Session, err error) {
 	var raw [32]byte
 	if _, err := io.ReadFull(random, raw[:]); err != nil {
-		return "", nil, fmt.Errorf("gateway: session: %w", err)
+		return "", nil, nil, fmt.Errorf("gateway: session: %w", err)
 	}
 	value = base64.RawURLEncoding.EncodeToString(raw[:])
 	made = &Session{ID: sha256.Sum256([]byte(value)), Directory: id, User: user, Began: now, used: now}
@@ -62,10 +65,6 @@ func (s *sessions) begin(random io.Reader, now time.Time, id ident.DirectoryID, 
 	var oldest *Session
 	own := 0
 	for _, other := range s.all {
-		if other.over(now) {
-			delete(s.all, other.ID)
-			continue
-		}
 		if other.User.SID == user.SID && other.Directory == id {
 			own++
 			if oldest == nil || other.Began.Before(oldest.Began) {
@@ -74,17 +73,48 @@ func (s *sessions) begin(random io.Reader, now time.Time, id ident.DirectoryID, 
 		}
 	}
 	if own >= maxOfUser {
+		evicted = []Session{*oldest}
 		delete(s.all, oldest.ID)
 	}
 	if len(s.all) >= maxSessions {
-		return "", nil, errTooMany
+		return "", nil, evicted, errTooMany
 	}
 	s.all[made.ID] = made
-	return value, made, nil
+	return value, made, evicted, nil
 }
 
-func (s *Session) over(now time.Time) bool {
-	return now.Sub(s.used) > idleLimit || now.Sub(s.Began) > ageLimit || now.Before(s.Began)
+// over says whether a session has ended by age, or because nobody has used it.
+func (s *sessions) over(one *Session, now time.Time) bool {
+	if now.Sub(one.Began) >= ageLimit || now.Before(one.Began) {
+		return true
+	}
+	// Who works on a desktop asks the portal for nothing meanwhile.
+	if now.Sub(one.used) >= idleLimit && s.live != nil && s.live(one.ID) {
+		one.used = now
+	}
+	return now.Sub(one.used) >= idleLimit
+}
+
+// expire ends the sessions that are over and gives them, and how long nothing else is. A session that begins meanwhile ends no sooner than
+// that.
+func (s *sessions) expire(now time.Time) (ended []Session, next time.Duration) {
+	next = idleLimit
+	ended = s.end(func(one *Session) bool {
+		if s.over(one, now) {
+			return true
+		}
+		next = min(next, idleLimit-now.Sub(one.used), ageLimit-now.Sub(one.Began))
+		return false
+	})
+	return ended, next
+}
+
+// holds says whether there is a session of this ID.
+func (s *sessions) holds(id [sha256.Size]byte, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := s.all[id]
+	return found != nil && !s.over(found, now)
 }
 
 // find gives the session of a request's cookie, nil when there is none. The lookup is by a hash that the client cannot choose, so its
@@ -99,11 +129,7 @@ func (s *sessions) find(r *http.Request, now time.Time) *Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := s.all[id]
-	if found == nil {
-		return nil
-	}
-	if found.over(now) {
-		delete(s.all, id)
+	if found == nil || s.over(found, now) {
 		return nil
 	}
 	found.used = now

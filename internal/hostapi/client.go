@@ -296,6 +296,11 @@ func (c *Client) ChangePassword(ctx context.Context, id ident.DirectoryID, name 
 	return err
 }
 
+func (c users) DisableUser(ctx context.Context, id ident.DirectoryID, name string) error {
+	_, err := call[none](ctx, c.Client, "users/disable", lookupArgs{id, name})
+	return err
+}
+
 func (c users) DeleteUser(ctx context.Context, id ident.DirectoryID, name string) error {
 	_, err := call[none](ctx, c.Client, "users/delete", lookupArgs{id, name})
 	return err

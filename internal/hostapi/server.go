@@ -163,6 +163,9 @@ func (h *Host) users(mux *http.ServeMux) {
 	bind(mux, "users/change-password", up && up2, func(ctx context.Context, in changeArgs) (none, error) {
 		return none{}, changer.ChangePassword(ctx, in.ID, in.Name, directory.NewPassword(in.Old), directory.NewPassword(in.Next))
 	})
+	bind(mux, "users/disable", up, func(ctx context.Context, in lookupArgs) (none, error) {
+		return none{}, u.DisableUser(ctx, in.ID, in.Name)
+	})
 	bind(mux, "users/delete", up, func(ctx context.Context, in lookupArgs) (none, error) {
 		return none{}, u.DeleteUser(ctx, in.ID, in.Name)
 	})

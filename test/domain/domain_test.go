@@ -100,6 +100,7 @@ func TestDirectories(t *testing.T) {
 	t.Run("DIR-1 names that mean something to a directory are no users", s.hostileNames)
 	t.Run("disabled, locked, must change and expired", s.reasons)
 	t.Run("a weak password is refused with the reason", s.weak)
+	t.Run("who is disabled, deleted or given another password in the directory loses their screen", s.standing)
 	t.Run("administrators and built-in accounts are protected", s.protected)
 	t.Run("users are listed in order, in pages", s.list)
 	t.Run("a deleted user is gone, and another of that name is somebody else", s.deleted)

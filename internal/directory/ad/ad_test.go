@@ -477,3 +477,27 @@ func FuzzName(f *testing.F) {
 		}
 	})
 }
+
+func TestAnEntrySaysWhatEndsALogin(t *testing.T) {
+	read := func(attributes map[string][]string) directory.User {
+		attributes["sAMAccountName"], attributes["userAccountControl"] = []string{"ada"}, []string{"512"}
+		attributes["objectSid"] = []string{string((&account{rid: 1}).sid())}
+		u, err := User(ldap.NewEntry("CN=Ada", attributes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	u := read(map[string][]string{"pwdLastSet": {"133000000000000000"}, "accountExpires": {"132223104000000001"}})
+	if !u.PasswordSet.Equal(time.Date(2022, 6, 18, 4, 26, 40, 0, time.UTC)) || u.MustChange || !u.Expires.Equal(time.Date(2020, 1, 1, 0, 0, 0, 100, time.UTC)) {
+		t.Errorf("%+v", u)
+	}
+	if u := read(map[string][]string{"pwdLastSet": {"0"}, "accountExpires": {"9223372036854775807"}}); !u.PasswordSet.IsZero() || !u.MustChange || !u.Expires.IsZero() {
+		t.Errorf("must change, never expires: %+v", u)
+	}
+	for _, none := range []string{"", "x", "-1"} {
+		if u := read(map[string][]string{"pwdLastSet": {none}, "accountExpires": {"0"}}); !u.PasswordSet.IsZero() || u.MustChange || !u.Expires.IsZero() {
+			t.Errorf("%q: %+v", none, u)
+		}
+	}
+}

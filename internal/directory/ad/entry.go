@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -13,7 +15,7 @@ import (
 )
 
 // Attributes are what User reads.
-var Attributes = []string{"sAMAccountName", "objectSid", "displayName", "mail", "userAccountControl"}
+var Attributes = []string{"sAMAccountName", "objectSid", "displayName", "mail", "userAccountControl", "pwdLastSet", "accountExpires"}
 
 // accountDisabled is ADS_UF_ACCOUNTDISABLE of userAccountControl (MS-ADTS 2.2.16).
 const accountDisabled = 0x2
@@ -34,7 +36,22 @@ func User(e *ldap.Entry) (directory.User, error) {
 	control, err := strconv.ParseInt(e.GetEqualFoldAttributeValue("userAccountControl"), 10, 64)
 	// Who may not read the flags sees none of them: such a user counts as disabled.
 	u.Enabled = err == nil && control&accountDisabled == 0
+	if set := e.GetEqualFoldAttributeValue("pwdLastSet"); set != "" {
+		u.PasswordSet = fileTime(set)
+		u.MustChange = set == "0"
+	}
+	u.Expires = fileTime(e.GetEqualFoldAttributeValue("accountExpires"))
 	return u, nil
+}
+
+// fileTime reads a time in 100 ns since 1601 (MS-DTYP 2.3.3). Zero for what is none, and for 0 and the largest number, which mean never.
+func fileTime(s string) time.Time {
+	const toUnix = 11_644_473_600 // seconds from 1601 to 1970
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n <= 0 || n == math.MaxInt64 {
+		return time.Time{}
+	}
+	return time.Unix(n/1e7-toUnix, n%1e7*100).UTC()
 }
 
 func text(e *ldap.Entry, name string) string {

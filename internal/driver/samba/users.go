@@ -266,6 +266,22 @@ func (m *Manager) ChangePassword(ctx context.Context, id ident.DirectoryID, user
 	})
 }
 
+// DisableUser keeps a user from logging in.
+func (m *Manager) DisableUser(ctx context.Context, id ident.DirectoryID, userName string) error {
+	return m.change(ctx, id, userName, func(conn *ldap.Conn, user *ldap.Entry) error {
+		flags, err := strconv.ParseInt(user.GetAttributeValue("userAccountControl"), 10, 64)
+		if err != nil {
+			return failed("read", userName, err)
+		}
+		modify := ldap.NewModifyRequest(user.DN, nil)
+		modify.Replace("userAccountControl", []string{strconv.FormatInt(flags|accountDisabled, 10)})
+		if err := conn.Modify(modify); err != nil {
+			return failed("disable", userName, err)
+		}
+		return nil
+	})
+}
+
 // DeleteUser removes a user.
 func (m *Manager) DeleteUser(ctx context.Context, id ident.DirectoryID, userName string) error {
 	return m.change(ctx, id, userName, func(conn *ldap.Conn, user *ldap.Entry) error {

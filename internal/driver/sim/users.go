@@ -72,6 +72,19 @@ func (d *Domain) SetPassword(_ context.Context, id ident.DirectoryID, name strin
 		}
 		next.Passwords[next.Users[at].SID] = password{salt, hash}
 		next.Users[at].Enabled = true
+		next.Users[at].PasswordSet = d.sim.now()
+		return nil
+	})
+}
+
+// DisableUser keeps a user from logging in.
+func (d *Domain) DisableUser(_ context.Context, id ident.DirectoryID, name string) error {
+	return d.change(id, "disable-user", func(next *domain) error {
+		at := next.find(name)
+		if at < 0 {
+			return fmt.Errorf("disable %q in %s: %w", name, id, directory.ErrNoUser)
+		}
+		next.Users[at].Enabled = false
 		return nil
 	})
 }

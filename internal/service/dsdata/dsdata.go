@@ -29,6 +29,7 @@ type Service struct {
 func (s *Service) Bind(t service.Table) {
 	service.Bind(t, api.CreateUser, s.CreateUser)
 	service.Bind(t, api.DescribeUser, s.DescribeUser)
+	service.Bind(t, api.DisableUser, s.DisableUser)
 	service.Bind(t, api.DeleteUser, s.DeleteUser)
 	service.Bind(t, api.ListUsers, s.ListUsers)
 }
@@ -139,6 +140,18 @@ func (s *Service) DescribeUser(ctx context.Context, _ service.Call, in *api.Desc
 	}
 	return &api.DescribeUserOutput{DirectoryId: in.DirectoryId, Realm: &d.Spec.Name, SAMAccountName: &u.Name, SID: &u.SID, Enabled: &u.Enabled,
 		EmailAddress: shape.Given(u.Email), GivenName: shape.Given(u.GivenName), Surname: shape.Given(u.Surname), UserPrincipalName: shape.Ptr(u.Name + "@" + d.Spec.Name)}, nil
+}
+
+// DisableUser keeps a user from logging in, until ResetUserPassword.
+func (s *Service) DisableUser(ctx context.Context, _ service.Call, in *api.DisableUserInput) (*api.DisableUserOutput, error) {
+	d, err := s.directory(in.DirectoryId)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Users.DisableUser(ctx, d.ID, *in.SAMAccountName); err != nil {
+		return nil, failure(d, *in.SAMAccountName, err)
+	}
+	return &api.DisableUserOutput{}, nil
 }
 
 // DeleteUser deletes a user.

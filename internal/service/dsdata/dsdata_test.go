@@ -31,7 +31,8 @@ func (p *people) CreateUser(_ context.Context, _ ident.DirectoryID, u directory.
 func (p *people) SetPassword(context.Context, ident.DirectoryID, string, directory.Password) error {
 	return p.err
 }
-func (p *people) DeleteUser(context.Context, ident.DirectoryID, string) error { return p.err }
+func (p *people) DisableUser(context.Context, ident.DirectoryID, string) error { return p.err }
+func (p *people) DeleteUser(context.Context, ident.DirectoryID, string) error  { return p.err }
 func (p *people) Lookup(_ context.Context, _ ident.DirectoryID, name string) (directory.User, error) {
 	return directory.User{Name: name, SID: "S-1", GivenName: "Ada", Enabled: true}, p.err
 }
@@ -135,6 +136,8 @@ func TestTheDirectorysAnswersAreTold(t *testing.T) {
 		p.err = fmt.Errorf("x: %w", err)
 		_, err := s.DeleteUser(t.Context(), service.Call{}, &api.DeleteUserInput{DirectoryId: shape.Ptr(corp), SAMAccountName: shape.Ptr("ada")})
 		check(t, code, err, code)
+		_, err = s.DisableUser(t.Context(), service.Call{}, &api.DisableUserInput{DirectoryId: shape.Ptr(corp), SAMAccountName: shape.Ptr("ada")})
+		check(t, "disable: "+code, err, code)
 	}
 	p.err = directory.ErrExists
 	_, err = s.CreateUser(t.Context(), service.Call{}, &api.CreateUserInput{DirectoryId: shape.Ptr(corp), SAMAccountName: shape.Ptr("ada")})
