@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"carrel/internal/app"
+	"carrel/internal/durable"
 	"carrel/internal/operator"
 )
 
@@ -50,7 +51,10 @@ func writeWhole(path string, write func(io.Writer) error) (err error) {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 func newRestore(g *global) *cobra.Command {

@@ -70,27 +70,6 @@ func write(t *testing.T, path string) {
 	}
 }
 
-func TestReplaceFileLeavesTheOldOneOrTheNewOne(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "credentials")
-	for _, text := range []string{"first", "second"} {
-		if err := replaceFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		b, err := os.ReadFile(path)
-		if info, _ := os.Stat(path); err != nil || string(b) != text || info.Mode().Perm() != 0o600 {
-			t.Errorf("%q %v %v", b, info.Mode(), err)
-		}
-	}
-	mkdir(t, filepath.Dir(path)+"/taken", 0o700)
-	if err := replaceFile(filepath.Dir(path)+"/taken", []byte("third"), 0o600); err == nil {
-		t.Error("a directory was replaced")
-	}
-	left, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(left) != 2 {
-		t.Errorf("left behind: %v %v", left, err)
-	}
-}
-
 func TestServeSaysWhatIsWrongBeforeItMakesAnything(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

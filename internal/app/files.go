@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"carrel/internal/durable"
 	"carrel/internal/evidence"
 )
 
@@ -57,7 +58,7 @@ func publish(dir string, key evidence.PrivateKey) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, EvidencePublicKey), public, 0o644)
+	return durable.WriteFile(filepath.Join(dir, EvidencePublicKey), public, 0o644)
 }
 
 // writeClientFiles writes what AWS clients need. They are written at every start: the doors' ports may be others.
@@ -80,25 +81,9 @@ func (h *house) writeClientFiles(l *listeners) error {
 		{"aws/config", conf, 0o600},
 		{"aws/credentials", keys, 0o600},
 	} {
-		if err := replaceFile(filepath.Join(dir, f.name), []byte(f.text), f.mode); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, f.name), []byte(f.text), f.mode); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// replaceFile puts a whole file in place of an older one, or leaves the older one.
-func replaceFile(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
 	}
 	return nil
 }

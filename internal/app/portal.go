@@ -16,6 +16,7 @@ import (
 	"carrel/internal/directory"
 	"carrel/internal/display"
 	"carrel/internal/driver"
+	"carrel/internal/durable"
 	"carrel/internal/gateway"
 	"carrel/internal/ident"
 	"carrel/internal/state"
@@ -275,7 +276,7 @@ func (h *house) firstPassword(ctx context.Context, id ident.DirectoryID, name st
 		return "", err
 	}
 	// Written before it is set: a password that nobody knows would be the worse half.
-	if err := replaceFile(path, []byte(text+"\n"), 0o600); err != nil {
+	if err := durable.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
 		return "", err
 	}
 	if err := h.desks.Users.SetPassword(ctx, id, name, directory.NewPassword(text)); err != nil {

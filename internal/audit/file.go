@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"carrel/internal/durable"
 )
 
 // file is what the chain needs of an os.File; tests put one that fails between.
@@ -35,7 +37,7 @@ func (d osDisk) open(path string) (file, error) {
 	}
 	// The file's name, its day's, month's and year's, and the directory's own entries.
 	for dir, n := filepath.Dir(full), 0; n < 5; dir, n = filepath.Dir(dir), n+1 {
-		if err := syncDir(dir); err != nil {
+		if err := durable.SyncDir(dir); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 	}
@@ -47,13 +49,5 @@ func (d osDisk) remove(path string) error {
 	if err := os.Remove(full); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(full))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return durable.SyncDir(filepath.Dir(full))
 }

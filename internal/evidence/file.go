@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"carrel/internal/durable"
 )
 
 // This file is all of the package that touches the file system.
@@ -98,7 +100,7 @@ func openFile(f *os.File, path string, signer Signer, clock Clock) (*Log, error)
 	if err != nil {
 		return nil, err
 	}
-	return l, syncDir(filepath.Dir(path))
+	return l, durable.SyncDir(filepath.Dir(path))
 }
 
 func load(f file, size int64, signer Signer, clock Clock) (*Log, error) {
@@ -379,7 +381,7 @@ func CreateKey(path string, key PrivateKey) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("create evidence key: %w", errors.Join(err, os.Remove(path)))
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // LoadKey reads CreateKey's file. A file that others than its owner may read or write is refused: it may be known or replaced.
@@ -401,12 +403,4 @@ func LoadKey(path string) (PrivateKey, error) {
 		return PrivateKey{}, fmt.Errorf("load evidence key: %w", err)
 	}
 	return ParsePrivateKey(text)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -9,7 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+
+	"carrel/internal/durable"
 )
 
 const (
@@ -105,39 +106,5 @@ func writePair(path string, p pair) error {
 	}
 	data := pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: der})
 	data = append(data, pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: p.cert.Raw})...)
-	return writeFile(path, data)
-}
-
-// writeFile replaces path as a whole or not at all, with mode 0600, and is durable when it returns.
-func writeFile(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // CreateTemp makes it 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.WriteFile(path, data, 0o600)
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"carrel/internal/durable"
 	"carrel/internal/evidence"
 )
 
@@ -255,14 +256,14 @@ func (b *build) place(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFile(b.image, ManifestName, data, 0o644); err != nil {
+		if err := durable.WriteFile(filepath.Join(b.image, ManifestName), data, 0o644); err != nil {
 			return err
 		}
 		b.dropOld()
 		if err := os.Rename(b.image, b.target()); err != nil {
 			return err
 		}
-		if err := syncDir(filepath.Dir(b.target())); err != nil {
+		if err := durable.SyncDir(filepath.Dir(b.target())); err != nil {
 			return err
 		}
 	}
@@ -281,7 +282,7 @@ func (b *build) signResult() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(b.target(), SignatureName, sig, 0o644)
+	return durable.WriteFile(filepath.Join(b.target(), SignatureName), sig, 0o644)
 }
 
 // dropOld removes what the cache holds of this variant's earlier inputs. Stores have their own links or copies.

@@ -3,39 +3,10 @@ package image
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
-
-// writeFile puts data durably at dir/name, whole or not at all.
-func writeFile(dir, name string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(dir, workPrefix)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
 
 // cloneFile makes `to` have the contents of the regular file `from`, read-only: by reflink, else by hard link, else by copying.
 func cloneFile(ctx context.Context, from, to string) error {

@@ -14,6 +14,7 @@ import (
 
 	"carrel/internal/driver"
 	"carrel/internal/driver/jail"
+	"carrel/internal/durable"
 	"carrel/internal/ident"
 )
 
@@ -241,7 +242,7 @@ func (im *importing) place(ctx context.Context, s *Store) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(writeFile(im.result, ManifestName, data, 0o644), writeFile(im.result, SignatureName, sig, 0o644)); err != nil {
+	if err := errors.Join(durable.WriteFile(filepath.Join(im.result, ManifestName), data, 0o644), durable.WriteFile(filepath.Join(im.result, SignatureName), sig, 0o644)); err != nil {
 		return err
 	}
 	im.manifest = m

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"carrel/internal/durable"
 )
 
 // recipeVersion changes when the steps themselves come to make something else of the same inputs.
@@ -375,7 +377,7 @@ func (b *build) compress(ctx context.Context) error {
 		fmt.Fprintf(&list, "%s %s\n", p.Name, p.Version)
 	}
 	for name, data := range map[string][]byte{KernelName: b.boot.kernel, InitrdName: b.boot.initrd, PackagesName: []byte(list.String())} {
-		if err := writeFile(b.image, name, data, 0o444); err != nil {
+		if err := durable.WriteFile(filepath.Join(b.image, name), data, 0o444); err != nil {
 			return err
 		}
 	}

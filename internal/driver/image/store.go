@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"carrel/internal/driver"
+	"carrel/internal/durable"
 	"carrel/internal/evidence"
 	"carrel/internal/ident"
 )
@@ -87,7 +88,7 @@ func openKey(dir string) (evidence.Signer, error) {
 	if old, err := os.ReadFile(filepath.Join(dir, publicName)); err == nil && string(old) == string(public) {
 		return key, nil
 	}
-	return key, writeFile(dir, publicName, public, 0o644)
+	return key, durable.WriteFile(filepath.Join(dir, publicName), public, 0o644)
 }
 
 // Signer is the store's key, for what signs images that this store will be given.
@@ -125,7 +126,7 @@ func (s *Store) Add(ctx context.Context, id ident.ImageID, resultDir string) err
 		return fmt.Errorf("add image %s: %w", id, err)
 	}
 	for name, content := range map[string][]byte{ManifestName: data, SignatureName: sig} {
-		if err := writeFile(work, name, content, 0o644); err != nil {
+		if err := durable.WriteFile(filepath.Join(work, name), content, 0o644); err != nil {
 			return fmt.Errorf("add image %s: %w", id, err)
 		}
 	}
@@ -152,7 +153,7 @@ func (s *Store) place(work, name string) error {
 	if err != nil {
 		return fmt.Errorf("put %s in its place: %w", name, err)
 	}
-	return syncDir(s.dir)
+	return durable.SyncDir(s.dir)
 }
 
 // Alias lets id stand for the content of target: a bundle's image id for the image that this host has. Over an older alias of
@@ -267,7 +268,7 @@ func (s *Store) Remove(id ident.ImageID) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove image %s: %w", id, err)
 	}
-	return syncDir(s.dir)
+	return durable.SyncDir(s.dir)
 }
 
 // unusable is the PermanentError of the contract.

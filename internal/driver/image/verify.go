@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"carrel/internal/driver"
+	"carrel/internal/durable"
 	"carrel/internal/ident"
 )
 
@@ -103,7 +104,7 @@ func (s *Store) verifyAndSeal(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(dir, sealName, out, 0o644)
+	return durable.WriteFile(filepath.Join(dir, sealName), out, 0o644)
 }
 
 // verifyFile reads one file in full. What it was like is taken before and after: a file that changes while it is read is not verified.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"carrel/internal/durable"
 	"carrel/internal/ident"
 )
 
@@ -62,16 +63,5 @@ func save(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(b)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(path+".new", path)
+	return durable.WriteFile(path, b, 0o600)
 }

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"carrel/internal/driver"
+	"carrel/internal/durable"
 )
 
 // journal is what has happened to a block, one file each in the run directory, replaced as a whole. It is only what cannot be seen any more
@@ -58,30 +57,12 @@ func (k *Keeper) loadJournal(id string) (*journal, error) {
 func (k *Keeper) saveJournal(id string, j *journal) error {
 	b, err := json.Marshal(j)
 	if err == nil {
-		err = replaceFile(k.dir, k.journalPath(id), b)
+		err = durable.WriteFile(k.journalPath(id), b, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("journal of memory %s: %w", id, err)
 	}
 	return nil
-}
-
-func replaceFile(dir *os.File, path string, b []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return dir.Sync()
 }
 
 // removeJournal forgets a block. No journal: success.

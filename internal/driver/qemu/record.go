@@ -10,6 +10,7 @@ import (
 
 	"carrel/internal/driver"
 	"carrel/internal/driver/jail"
+	"carrel/internal/durable"
 )
 
 // The files of a machine, in Dir/<WorkSpace id>/.
@@ -96,19 +97,7 @@ func (r *record) write(dir string) error {
 
 // replaceFile puts a file's new content on disk, all of it or none.
 func replaceFile(dir, name string, b []byte) error {
-	f, err := os.CreateTemp(dir, ".writing-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(dir)
+	return durable.WriteFile(filepath.Join(dir, name), b, 0o600)
 }
 
 func syncDir(path string) error {

@@ -7,38 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"carrel/internal/durable"
 )
 
 // writeFile replaces a file in a directory of ours as a whole, durably, with this mode; owner 0 leaves it with us.
-func writeFile(path string, data []byte, mode os.FileMode, owner int) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+func writeFile(path string, data []byte, mode os.FileMode, owner int) error {
+	return durable.WriteFile(path, data, mode, func(f *os.File) error {
+		if owner == 0 {
+			return nil
 		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = f.Chmod(mode); err != nil {
-		return err
-	}
-	if owner != 0 {
-		if err = give(f.Chown(owner, owner)); err != nil {
-			return err
-		}
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	_ = f.Close()
-	return syncDir(filepath.Dir(path))
+		return give(f.Chown(owner, owner))
+	})
 }
 
 // give forgives a chown that a rootless host role cannot do: there the controller's id is our own outside its jail, and all is well.
@@ -47,14 +27,6 @@ func give(err error) error {
 		return nil
 	}
 	return err
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 func (d *domain) save() error {
@@ -90,5 +62,5 @@ func (d *domain) lay() error {
 			return err
 		}
 	}
-	return syncDir(d.dir)
+	return durable.SyncDir(d.dir)
 }

@@ -15,6 +15,7 @@ import (
 
 	"carrel/internal/driver"
 	"carrel/internal/driver/jail"
+	"carrel/internal/durable"
 	"carrel/internal/ident"
 )
 
@@ -223,7 +224,7 @@ func (d *domain) takeDown(ctx context.Context) error {
 	if err := os.Rename(d.dir, grave); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := syncDir(d.all.cfg.Dir); err != nil {
+	if err := durable.SyncDir(d.all.cfg.Dir); err != nil {
 		return err
 	}
 	return os.RemoveAll(grave)

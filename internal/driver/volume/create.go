@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"carrel/internal/driver"
+	"carrel/internal/durable"
 )
 
 // Create makes a volume in a directory beside its place and moves it there when all of it is on disk.
@@ -84,7 +85,7 @@ func (v *Volumes) make(ctx context.Context, spec driver.VolumeSpec) (driver.Volu
 	if err := os.Rename(dir, v.dir(spec.ID)); err != nil {
 		return driver.Volume{}, errors.Join(fmt.Errorf("volume %s: %w", spec.ID, err), os.RemoveAll(dir))
 	}
-	return r.Volume, errors.Join(syncDir(parent), syncDir(v.cfg.Dir))
+	return r.Volume, errors.Join(durable.SyncDir(parent), durable.SyncDir(v.cfg.Dir))
 }
 
 // fill writes the three files of a volume into dir.
@@ -98,7 +99,7 @@ func (v *Volumes) fill(ctx context.Context, dir string, r *record) error {
 	if err != nil {
 		return fmt.Errorf("wrap its key: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, keyFile), wrapped); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, keyFile), wrapped, 0o600); err != nil {
 		return err
 	}
 	disk, err := os.OpenFile(filepath.Join(dir, diskFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -120,5 +121,5 @@ func (v *Volumes) write(dir string, r *record) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, recordFile), b)
+	return durable.WriteFile(filepath.Join(dir, recordFile), b, 0o600)
 }

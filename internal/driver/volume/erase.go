@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"carrel/internal/driver"
+	"carrel/internal/durable"
 )
 
 // EraseMethod is what the reports of this package say was done.
@@ -139,7 +140,7 @@ func destroy(path string) error {
 	if err := os.Remove(path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // Release removes an erased volume.

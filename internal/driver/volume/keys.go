@@ -11,8 +11,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
+	"carrel/internal/durable"
 	"carrel/internal/ident"
 )
 
@@ -40,7 +40,7 @@ func OpenMaster(path string, random io.Reader) (*Master, error) {
 		if _, err := io.ReadFull(random, secret); err != nil {
 			return nil, fmt.Errorf("volume: master key: %w", err)
 		}
-		if err := writeFile(path, secret); err != nil {
+		if err := durable.WriteFile(path, secret, 0o600); err != nil {
 			return nil, fmt.Errorf("volume: master key: %w", err)
 		}
 	} else if err != nil {
@@ -109,28 +109,3 @@ func newKey(random io.Reader) ([]byte, error) {
 }
 
 func newKeyID(random io.Reader) string { return "vk-" + ident.Hex(random, 16) }
-
-// writeFile writes a small file so that after a crash there is all of it or none.
-func writeFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

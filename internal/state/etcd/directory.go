@@ -21,6 +21,8 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"carrel/internal/durable"
 )
 
 // The entries of a directory. Anything else in it, and it is not one of ours.
@@ -309,13 +311,5 @@ func (d *directory) writeFormat() (err error) {
 	if err := os.Rename(next, filepath.Join(d.path, formatName)); err != nil {
 		return d.problem("%v", err)
 	}
-	return syncDir(d.path)
-}
-
-func syncDir(path string) (err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return durable.SyncDir(d.path)
 }
