@@ -205,7 +205,7 @@ func prepareDir(dir string) error {
 }
 
 // ours are the names that Carrel makes in a state directory.
-var ours = map[string]bool{"etcd": true, "pki": true, "aws": true, "audit": true, "evidence": true, "sim": true, "passwords": true, imagesDir: true, hostSocket: true, "carrel.yaml": true, "ca.pem": true, "operator.sock": true}
+var ours = map[string]bool{"etcd": true, "pki": true, "aws": true, "audit": true, "evidence": true, "sim": true, "passwords": true, imagesDir: true, hostSocket: true, "carrel.yaml": true, sealKey: true, "ca.pem": true, "operator.sock": true}
 
 // checkForeign refuses a directory that is somebody else's: --state / would otherwise be filled with our files.
 func checkForeign(dir string) error {

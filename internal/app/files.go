@@ -18,6 +18,7 @@ const (
 	EvidenceLog       = "evidence/log.jsonl"
 	EvidencePublicKey = "evidence/public.pem"
 	evidenceKey       = "evidence/key.pem"
+	sealKey           = "seal.key"
 )
 
 // openEvidence opens the evidence log with its key, and makes both at the first start. A log without its key is not continued with a

@@ -19,6 +19,7 @@ import (
 	"carrel/internal/pki"
 	"carrel/internal/reconcile/directory"
 	"carrel/internal/reconcile/workspace"
+	"carrel/internal/seal"
 	"carrel/internal/state"
 	"carrel/internal/state/etcd"
 	"carrel/internal/webui"
@@ -44,6 +45,8 @@ type house struct {
 	// sim is nil when desktops are real.
 	sim   *sim.Sim
 	desks desks
+	// seal keeps secrets on their way readable to this installation only.
+	seal *seal.Key
 	// pages are the portal's; sessions the live screens.
 	pages       fs.FS
 	sessions    display.Registry
@@ -74,6 +77,9 @@ func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Proce
 	}
 	h.watch = newWatch(h.db, &h.sessions)
 	if h.authority, err = pki.Open(pki.Options{Dir: filepath.Join(conf.State.Dir, "pki")}); err != nil {
+		return nil, err
+	}
+	if h.seal, err = seal.Open(filepath.Join(conf.State.Dir, sealKey), random); err != nil {
 		return nil, err
 	}
 	if h.evidence, err = openEvidence(conf.State.Dir, clock.System{}); err != nil {
@@ -151,6 +157,6 @@ func (h *house) openReconcilers() (err error) {
 	if err != nil {
 		return err
 	}
-	h.directories, err = directory.New(directory.Config{DB: h.db, Clock: h.clock, Random: random, Log: h.log, Domain: h.desks.Domain, Observe: h.observeStep})
+	h.directories, err = directory.New(directory.Config{DB: h.db, Clock: h.clock, Random: random, Log: h.log, Domain: h.desks.Domain, Seal: h.seal, Observe: h.observeStep})
 	return err
 }

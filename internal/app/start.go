@@ -104,7 +104,7 @@ func (h *house) handlers() service.Table {
 	t := service.Table{}
 	svcworkspaces.New(svcworkspaces.Deps{DB: h.db, Directory: h.desks.Users, Clock: h.clock, Rand: random, Limits: limits,
 		Account: i.AccountID, Region: i.Region, Partition: i.Partition, TokenKey: h.tokenKey()}).Bind(t)
-	(&svcds.Service{DB: h.db, Users: users, Rand: random, MaxDirectories: h.conf.Limits.Directories}).Bind(t)
+	(&svcds.Service{DB: h.db, Users: users, Seal: h.seal, Rand: random, MaxDirectories: h.conf.Limits.Directories}).Bind(t)
 	(&svcdsdata.Service{DB: h.db, Users: users}).Bind(t)
 	(&svcsts.Service{DB: h.db}).Bind(t)
 	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random, MaxUsers: h.conf.Limits.Users}).Bind(t)

@@ -115,7 +115,8 @@ type DirectorySpec struct {
 	Edition     string `json:",omitempty"`
 	VPCID       ident.VPCID
 	SubnetIDs   []ident.SubnetID
-	// AdminPassword is the domain administrator's first password, kept from the request until the domain has been made with it.
+	// AdminPassword is the domain administrator's first password, sealed (internal/seal) and kept from the request until the domain has been made
+	// with it.
 	AdminPassword Secret `json:",omitempty"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 	"carrel/internal/driver/sim"
 	"carrel/internal/ident"
 	"carrel/internal/reconcile"
+	"carrel/internal/seal"
 	"carrel/internal/state"
 	"carrel/internal/state/memory"
 )
@@ -34,12 +36,17 @@ type world struct {
 	store *memory.Store
 	clock *clock.Movable
 	sim   *sim.Sim
+	seal  *seal.Key
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), store: memory.New(), clock: &clock.Movable{}}
 	w.open()
+	var err error
+	if w.seal, err = seal.Open(filepath.Join(t.TempDir(), "seal.key"), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
 	p := w.run(nil)
 	p.update(func(tx *state.Tx) error {
 		state.Put(tx, state.Installations, &state.Installation{AccountID: "914230417712", Region: "us-east-1"})
@@ -89,7 +96,7 @@ func (w *world) run(prepare func(*process)) *process {
 		default:
 		}
 	})
-	p.rec, err = New(Config{DB: p.db, Clock: w.clock, Random: rand.Reader, Log: log, Domain: w.sim.Domain(),
+	p.rec, err = New(Config{DB: p.db, Clock: w.clock, Random: rand.Reader, Log: log, Domain: w.sim.Domain(), Seal: w.seal,
 		Observe: func(e reconcile.Event) { p.observe(e) }})
 	if err != nil {
 		w.t.Fatal(err)

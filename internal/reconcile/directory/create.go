@@ -73,8 +73,11 @@ func (p *planner) provision() step {
 		Name:   "provision",
 		Needed: func(rec *record) bool { return rec.Status.Stage == StageCreating },
 		Do: func(ctx context.Context, rec *record) (effect, error) {
-			spec := driver.DomainSpec{DirectoryID: rec.ID, Type: rec.Spec.Type, Name: rec.Spec.Name, ShortName: rec.Spec.ShortName, VPC: rec.Spec.VPCID,
-				AdminPassword: contract.NewPassword(rec.Spec.AdminPassword.Reveal())}
+			password, err := p.password(rec)
+			if err != nil {
+				return nil, err
+			}
+			spec := driver.DomainSpec{DirectoryID: rec.ID, Type: rec.Spec.Type, Name: rec.Spec.Name, ShortName: rec.Spec.ShortName, VPC: rec.Spec.VPCID, AdminPassword: password}
 			if vpc, ok := state.Get(p.db.Snapshot(), state.VPCs, string(rec.Spec.VPCID)); ok {
 				spec.VPCCIDR = vpc.CIDR
 			}
@@ -98,6 +101,19 @@ func (p *planner) provision() step {
 		},
 		Verify: p.serves,
 	}
+}
+
+// password opens the administrator's first password. One that cannot be opened is lost: the records have come from a backup, or another node's key
+// has sealed it.
+func (p *planner) password(rec *record) (contract.Password, error) {
+	if rec.Spec.AdminPassword == "" {
+		return contract.Password{}, nil
+	}
+	text, err := p.seal.Unseal(rec.Spec.AdminPassword.Reveal(), string(rec.ID))
+	if err != nil {
+		return contract.Password{}, driver.Permanent("PasswordLost", fmt.Errorf("the administrator's first password: %w; delete the directory and create it again", err))
+	}
+	return contract.NewPassword(text), nil
 }
 
 // serves is nil when the directory's domain answers.

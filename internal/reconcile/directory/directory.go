@@ -16,6 +16,7 @@ import (
 	"carrel/internal/clock"
 	"carrel/internal/driver"
 	"carrel/internal/reconcile"
+	"carrel/internal/seal"
 	"carrel/internal/state"
 )
 
@@ -44,6 +45,8 @@ type Config struct {
 	Random io.Reader
 	Log    *slog.Logger
 	Domain driver.Domain
+	// Seal opens the first passwords of directories that are being made.
+	Seal *seal.Key
 
 	// Workers is how many directories are worked on at once; 16 when 0.
 	Workers int
@@ -64,8 +67,8 @@ type Reconciler struct {
 
 // New makes the reconciler. Call it before the DB's Run, then Run it.
 func New(cfg Config) (*Reconciler, error) {
-	if cfg.Random == nil || cfg.Domain == nil {
-		return nil, errors.New("directory: a reconciler needs Random and Domain")
+	if cfg.Random == nil || cfg.Domain == nil || cfg.Seal == nil {
+		return nil, errors.New("directory: a reconciler needs Random, Domain and Seal")
 	}
 	p := newPlanner(cfg)
 	engine, err := reconcile.New(reconcile.Config[state.Directory]{
@@ -104,6 +107,7 @@ type planner struct {
 	random     io.Reader
 	log        *slog.Logger
 	domain     driver.Domain
+	seal       *seal.Key
 	create     *plan
 	remove     *plan
 	register   *plan
@@ -111,7 +115,7 @@ type planner struct {
 }
 
 func newPlanner(cfg Config) *planner {
-	p := &planner{db: cfg.DB, clock: cfg.Clock, random: cfg.Random, log: cfg.Log, domain: cfg.Domain}
+	p := &planner{db: cfg.DB, clock: cfg.Clock, random: cfg.Random, log: cfg.Log, domain: cfg.Domain, seal: cfg.Seal}
 	stage := func(rec *record) *state.Backoff { return &rec.Status.Backoff }
 	registration := func(rec *record) *state.Backoff { return &rec.Registration.Backoff }
 	p.create = &plan{Name: "create", Backoff: stage, Failed: createFailed,

@@ -23,8 +23,8 @@ const stageRequested = "Requested"
 func (s *Service) CreateDirectory(ctx context.Context, _ service.Call, in *ds.CreateDirectoryInput) (*ds.CreateDirectoryOutput, error) {
 	id, err := s.create(ctx, &wish{
 		spec: state.DirectorySpec{Type: string(ds.DirectoryTypeSimpleAD), Name: *in.Name, ShortName: shape.Val(in.ShortName), Description: shape.Val(in.Description),
-			Size: string(*in.Size), AdminPassword: state.Secret(*in.Password)},
-		network: in.NetworkType, vpc: in.VpcSettings, tags: in.Tags,
+			Size: string(*in.Size)},
+		password: *in.Password, network: in.NetworkType, vpc: in.VpcSettings, tags: in.Tags,
 	})
 	if err != nil {
 		return nil, err
@@ -40,8 +40,8 @@ func (s *Service) CreateMicrosoftAD(ctx context.Context, _ service.Call, in *ds.
 	}
 	id, err := s.create(ctx, &wish{
 		spec: state.DirectorySpec{Type: string(ds.DirectoryTypeMicrosoftAD), Name: *in.Name, ShortName: shape.Val(in.ShortName), Description: shape.Val(in.Description),
-			Edition: string(edition), AdminPassword: state.Secret(*in.Password)},
-		network: in.NetworkType, vpc: in.VpcSettings, tags: in.Tags,
+			Edition: string(edition)},
+		password: *in.Password, network: in.NetworkType, vpc: in.VpcSettings, tags: in.Tags,
 	})
 	if err != nil {
 		return nil, err
@@ -51,10 +51,11 @@ func (s *Service) CreateMicrosoftAD(ctx context.Context, _ service.Call, in *ds.
 
 // wish is what the two kinds of directories that Carrel runs are asked for with.
 type wish struct {
-	spec    state.DirectorySpec
-	network *ds.NetworkType
-	vpc     *ds.DirectoryVpcSettings
-	tags    []ds.Tag
+	spec     state.DirectorySpec
+	password string
+	network  *ds.NetworkType
+	vpc      *ds.DirectoryVpcSettings
+	tags     []ds.Tag
 }
 
 func (s *Service) create(ctx context.Context, w *wish) (string, error) {
@@ -70,6 +71,8 @@ func (s *Service) create(ctx context.Context, w *wish) (string, error) {
 		w.spec.ShortName = strings.ToUpper(label[:min(len(label), maxShortName)])
 	}
 	id := ident.NewDirectoryID(s.Rand)
+	// Whatever a record holds is in the store's log and in backups for long after.
+	w.spec.AdminPassword = state.Secret(s.Seal.Seal(w.password, string(id)))
 	err = service.Update(ctx, s.DB, func(tx *state.Tx) error {
 		if err := w.place(tx); err != nil {
 			return err

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"carrel/internal/api/ds"
 	"carrel/internal/api/shape"
 	"carrel/internal/directory"
 	"carrel/internal/ident"
+	"carrel/internal/seal"
 	"carrel/internal/service"
 	"carrel/internal/state"
 )
@@ -30,6 +32,10 @@ func openVPC(t *testing.T, recs ...*state.Directory) *Service {
 	t.Helper()
 	s := open(t, recs...)
 	s.Rand, s.MaxDirectories = rand.Reader, 2
+	var err error
+	if s.Seal, err = seal.Open(filepath.Join(t.TempDir(), "seal.key"), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := s.DB.Update(t.Context(), func(tx *state.Tx) error {
 		state.Put(tx, state.VPCs, &state.VPC{ID: "vpc-1", CIDR: "10.0.0.0/16"})
 		for i, zone := range []string{"a", "b", "a"} {
@@ -57,9 +63,12 @@ func TestCreateDirectoryWritesWhatTheReconcilerNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, ok := state.Get(s.DB.Snapshot(), state.Directories, *out.DirectoryId)
-	if !ok || d.Status.Stage != "Requested" || d.Spec.Type != "SimpleAD" || d.Spec.ShortName != "CORP" || d.Spec.AdminPassword.Reveal() != "Passw0rd-1" ||
+	if !ok || d.Status.Stage != "Requested" || d.Spec.Type != "SimpleAD" || d.Spec.ShortName != "CORP" || d.Spec.AdminPassword.Reveal() == "Passw0rd-1" ||
 		len(d.Spec.SubnetIDs) != 2 || len(d.Status.Zones) != 2 || d.Tags["team"] != "desks" {
 		t.Errorf("%+v", d)
+	}
+	if got, err := s.Seal.Unseal(d.Spec.AdminPassword.Reveal(), *out.DirectoryId); err != nil || got != "Passw0rd-1" {
+		t.Errorf("sealed is %q, %v", got, err)
 	}
 	ad, err := s.CreateMicrosoftAD(t.Context(), service.Call{}, &ds.CreateMicrosoftADInput{Name: shape.Ptr("a-very-long-first-label.example.com"), Password: in.Password, VpcSettings: in.VpcSettings})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"carrel/internal/awserr"
 	"carrel/internal/directory"
 	"carrel/internal/ident"
+	"carrel/internal/seal"
 	"carrel/internal/service"
 	"carrel/internal/state"
 )
@@ -29,6 +30,8 @@ type Service struct {
 	DB *state.DB
 	// Users are the directories' users.
 	Users directory.Manager
+	// Seal keeps the first passwords of directories that are being made.
+	Seal *seal.Key
 	// Rand gives ids.
 	Rand io.Reader
 	// MaxDirectories is how many directories of a type there is room for; 0: any number.
