@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -98,12 +97,4 @@ func (r *record) write(dir string) error {
 // replaceFile puts a file's new content on disk, all of it or none.
 func replaceFile(dir, name string, b []byte) error {
 	return durable.WriteFile(filepath.Join(dir, name), b, 0o600)
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
