@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"carrel/internal/driver"
 	"carrel/internal/driver/linuxnet"
 	"carrel/internal/driver/netsvc"
 	"carrel/internal/ident"
@@ -186,6 +187,57 @@ func TestServicesAnswerEveryVPCWithItsOwn(t *testing.T) {
 				t.Errorf("a token of another VPC: %d", code)
 			}
 		}
+	}
+}
+
+func TestADesktopIsToldAndFoundByTheNameItWasAttachedWith(t *testing.T) {
+	cfg := config(t)
+	f := open(t, cfg)
+	spec, other := nic(vpcA, 10, sg1), nic(vpcA, 20, sg1)
+	spec.Names = driver.Names{Hostname: "WSAMZ-F9ABCDEFG", Zone: "eu-central-1a", ZoneID: "euc1-az1"}
+	attach(t, f, spec)
+	// What a host was told outlives its process.
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f = reopen(t, cfg)
+	serve(t, f, nil)
+	allow(t, f, vpcA, sg1)
+	m, n := start(t, f, spec), start(t, f, attach(t, f, other))
+	n.lease()
+	n.configure()
+	check := func(name string) {
+		t.Helper()
+		if told := m.lease(); told["hostname"] != name || told["domain"] != "eu-central-1.compute.internal" {
+			t.Errorf("DHCP told %v", told)
+		}
+		m.configure()
+		host := name + ".eu-central-1.compute.internal"
+		if got := n.ask("udp4", "10.0.0.2", host+".", dns.TypeA); got != "NOERROR 10.0.1.10" {
+			t.Errorf("%s is %s", host, got)
+		}
+		if got := n.ask("udp4", "10.0.0.2", "ip-10-0-1-10.eu-central-1.compute.internal.", dns.TypeA); got != "NOERROR 10.0.1.10" {
+			t.Errorf("by address: %s", got)
+		}
+		_, token := m.get("PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds", "60")
+		for path, want := range map[string]string{"instance-id": string(spec.WorkspaceID), "hostname": host, "local-hostname": host,
+			"placement/availability-zone": "eu-central-1a", "placement/availability-zone-id": "euc1-az1"} {
+			if code, got := m.get("GET", "/latest/meta-data/"+path, "X-aws-ec2-metadata-token", token); code != http.StatusOK || got != want {
+				t.Errorf("%s is %d %q, want %q", path, code, got, want)
+			}
+		}
+	}
+	check("WSAMZ-F9ABCDEFG")
+	// Attached again with another name it is called that, while its services run.
+	spec.Names.Hostname = "WSAMZ-ANOTHER"
+	attach(t, f, spec)
+	deadline := time.Now().Add(10 * time.Second)
+	for n.ask("udp4", "10.0.0.2", "wsamz-another.eu-central-1.compute.internal.", dns.TypeA) != "NOERROR 10.0.1.10" && time.Now().Before(deadline) {
+		time.Sleep(50 * time.Millisecond) // Fewer questions than one source may ask.
+	}
+	check("WSAMZ-ANOTHER")
+	if got := n.ask("udp4", "10.0.0.2", "wsamz-f9abcdefg.eu-central-1.compute.internal.", dns.TypeA); got != "NXDOMAIN" {
+		t.Errorf("the former name: %s", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,8 +33,11 @@ type port struct {
 
 func (p *port) nic() driver.NIC {
 	return driver.NIC{InterfaceID: p.id, WorkspaceID: p.desktop, VPC: p.vpc, Subnet: p.subnet, Address: p.address.String(), MAC: p.mac.String(),
-		SecurityGroups: slices.Clone(p.rec.Groups)}
+		SecurityGroups: slices.Clone(p.rec.Groups), Names: p.rec.Names}
 }
+
+// hostname is a label of a DNS name, or nothing.
+var hostname = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)?$`)
 
 // maxGroups an interface can be in, AWS's highest quota.
 const maxGroups = 16
@@ -62,8 +66,11 @@ func check(spec driver.NICSpec) (*port, netip.Prefix, error) {
 			p.rec.Groups = append(p.rec.Groups, id)
 		}
 	}
+	p.rec.Names = spec.Names
 	subnet := p.rec.Subnet
 	switch {
+	case !hostname.MatchString(spec.Names.Hostname):
+		return nil, cidr, fmt.Errorf("%q is not the name of a computer", spec.Names.Hostname)
 	case len(p.rec.Groups) > maxGroups:
 		return nil, cidr, fmt.Errorf("%d security groups, more than %d", len(p.rec.Groups), maxGroups)
 	case len(p.mac) != 6 || p.mac[0]&1 != 0 || bytes.Equal(p.mac, routerMAC) || bytes.Equal(p.mac, make([]byte, 6)):

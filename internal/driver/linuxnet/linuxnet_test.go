@@ -80,6 +80,9 @@ func TestAnInterfaceThatCannotBeIsRefusedWithTheReason(t *testing.T) {
 		"a path for a VPC":                    func(s *driver.NICSpec) { s.VPC = "../../etc" },
 		"a path for an interface":             func(s *driver.NICSpec) { s.InterfaceID = "eni-/../../x" },
 		"a name for a group":                  func(s *driver.NICSpec) { s.SecurityGroups = []ident.SecurityGroupID{"default"} },
+		"a name with a dot":                   func(s *driver.NICSpec) { s.Names.Hostname = "a.b" },
+		"a name of 64":                        func(s *driver.NICSpec) { s.Names.Hostname = strings.Repeat("a", 64) },
+		"a name that ends in a hyphen":        func(s *driver.NICSpec) { s.Names.Hostname = "a-" },
 		"a subnet with bits after its length": func(s *driver.NICSpec) { s.SubnetCIDR = "10.0.1.5/24" },
 		"more groups than there may be": func(s *driver.NICSpec) {
 			for i := range maxGroups + 1 {

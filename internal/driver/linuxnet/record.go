@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"carrel/internal/driver"
 	"carrel/internal/durable"
 	"carrel/internal/ident"
 )
@@ -30,6 +31,7 @@ type networkRecord struct {
 type portRecord struct {
 	Subnet netip.Prefix
 	Groups []ident.SecurityGroupID
+	Names  driver.Names
 }
 
 func (f *Fabric) path(id ident.VPCID) string { return filepath.Join(f.cfg.Dir, "netns", string(id)) }

@@ -289,18 +289,23 @@ func (d *resolving) reversed(ctx context.Context, q *dns.Msg, a netip.Addr, zone
 	return d.fromWorld(ctx, q)
 }
 
-// internal answers names of the region's internal domain: those of desktops in this VPC, and no others.
+// internal answers names of the region's internal domain: those of desktops in this VPC, by address and by what they are called, and no others.
 func (d *resolving) internal(q *dns.Msg, name string) *dns.Msg {
 	label, rest, _ := strings.Cut(name, ".")
 	digits, ok := strings.CutPrefix(label, "ip-")
 	a, err := netip.ParseAddr(strings.ReplaceAll(digits, "-", "."))
-	if ok && err == nil && a.Is4() && rest == dns.Fqdn(d.server.internalDomain()) {
-		if _, here := d.server.who(d.vpc, a); here {
-			if q.Question[0].Qtype != dns.TypeA {
-				return new(dns.Msg).SetReply(q)
-			}
-			return own(q, &dns.A{Hdr: header(q), A: a.AsSlice()})
+	here := ok && err == nil && a.Is4()
+	if here {
+		_, here = d.server.who(d.vpc, a)
+	}
+	if !here {
+		a, here = d.server.named(d.vpc, label)
+	}
+	if here && rest == dns.Fqdn(d.server.internalDomain()) {
+		if q.Question[0].Qtype != dns.TypeA {
+			return new(dns.Msg).SetReply(q)
 		}
+		return own(q, &dns.A{Hdr: header(q), A: a.AsSlice()})
 	}
 	return new(dns.Msg).SetRcode(q, dns.RcodeNameError)
 }

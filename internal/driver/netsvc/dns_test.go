@@ -97,6 +97,11 @@ func TestDNSAnswersNamesOfTheVPCAndForwardsTheRest(t *testing.T) {
 			return []Zone{{Name: "corp.example.com", Hosts: map[netip.Addr]string{netip.MustParseAddr("10.0.1.5"): "dc1.corp.example.com"}}}
 		}
 	})
+	other := desktop
+	other.NIC.InterfaceID, other.NIC.VPC, other.NIC.Address, other.NIC.Names.Hostname = "eni-0a1b2c3d4e5f60719", "vpc-0a1b2c3d4e5f60719", "10.0.1.20", "WSAMZ-ELSEWHERE"
+	named := desktop
+	named.NIC.Names.Hostname = "WSAMZ-F9ABCDEFG"
+	s.services([]Port{named, other})
 	d := resolver(s)
 	for _, c := range []struct {
 		name string
@@ -108,6 +113,11 @@ func TestDNSAnswersNamesOfTheVPCAndForwardsTheRest(t *testing.T) {
 		{"ip-10-0-1-10.eu-central-1.compute.internal.", dns.TypeAAAA, "NOERROR"},
 		{"ip-10-0-1-11.eu-central-1.compute.internal.", dns.TypeA, "NXDOMAIN"},
 		{"ip-10-0-1-10.us-west-2.compute.internal.", dns.TypeA, "NXDOMAIN"},
+		{"wsamz-f9abcdefg.eu-central-1.compute.internal.", dns.TypeA, "NOERROR 10.0.1.10"},
+		{"WSAMZ-F9ABCDEFG.eu-central-1.compute.internal.", dns.TypeAAAA, "NOERROR"},
+		{"wsamz-f9abcdefg.us-west-2.compute.internal.", dns.TypeA, "NXDOMAIN"},
+		{"x.wsamz-f9abcdefg.eu-central-1.compute.internal.", dns.TypeA, "NXDOMAIN"},
+		{"wsamz-elsewhere.eu-central-1.compute.internal.", dns.TypeA, "NXDOMAIN"},
 		{"x.ip-10-0-1-10.eu-central-1.compute.internal.", dns.TypeA, "NXDOMAIN"},
 		{"10.1.0.10.in-addr.arpa.", dns.TypePTR, "NOERROR ip-10-0-1-10.eu-central-1.compute.internal."},
 		{"5.1.0.10.in-addr.arpa.", dns.TypePTR, "NOERROR dc1.corp.example.com."},

@@ -58,7 +58,7 @@ type Config struct {
 	Ports func() ([]Port, <-chan struct{})
 	// Enter runs a function on a thread inside a VPC's namespace.
 	Enter func(ctx context.Context, vpc ident.VPCID, fn func() error) error
-	// Describe tells more about a desktop; nil: nothing.
+	// Describe tells more about a desktop; nil: what its connection was attached with.
 	Describe func(Port) Guest
 	// Zones gives a VPC's own zones; nil: none.
 	Zones func(ident.VPCID) []Zone
@@ -82,6 +82,13 @@ type Server struct {
 
 	mu    sync.RWMutex
 	ports map[place]Port
+	names map[name]netip.Addr
+}
+
+// name is what a desktop is called, in lower case, within its VPC.
+type name struct {
+	vpc   ident.VPCID
+	label string
 }
 
 // place is where a desktop is: its address means something within its VPC only.
@@ -110,7 +117,9 @@ func New(cfg Config) (*Server, error) {
 		cfg.Suffix = "amazonaws.com"
 	}
 	if cfg.Describe == nil {
-		cfg.Describe = func(Port) Guest { return Guest{} }
+		cfg.Describe = func(p Port) Guest {
+			return Guest{Hostname: p.NIC.Names.Hostname, Zone: p.NIC.Names.Zone, ZoneID: p.NIC.Names.ZoneID}
+		}
 	}
 	if cfg.Zones == nil {
 		cfg.Zones = func(ident.VPCID) []Zone { return nil }
@@ -166,19 +175,23 @@ func (s *Server) Run(ctx context.Context) error {
 // services takes over who is where and gives the services that must run, by a name that changes with what they are made from.
 func (s *Server) services(ports []Port) map[string]func(context.Context) error {
 	wanted := map[string]func(context.Context) error{}
-	now := map[place]Port{}
+	now, names := map[place]Port{}, map[name]netip.Addr{}
 	for _, p := range ports {
 		a, err := netip.ParseAddr(p.NIC.Address)
 		if err != nil {
 			continue
 		}
 		now[place{p.NIC.VPC, a}] = p
-		wanted[fmt.Sprintf("dhcp %s %d", p.NIC.InterfaceID, p.Index)] = func(ctx context.Context) error { return s.serveDHCP(ctx, p) }
+		g := s.describe(p)
+		if strings.EqualFold(g.Domain, s.internalDomain()) {
+			names[name{p.NIC.VPC, strings.ToLower(g.Hostname)}] = a
+		}
+		wanted[fmt.Sprintf("dhcp %s %d %s.%s", p.NIC.InterfaceID, p.Index, g.Hostname, g.Domain)] = func(ctx context.Context) error { return s.serveDHCP(ctx, p) }
 		wanted["dns "+string(p.NIC.VPC)] = func(ctx context.Context) error { return s.serveDNS(ctx, p.NIC.VPC, p.VPCCIDR, p.Resolver) }
 		wanted["metadata "+string(p.NIC.VPC)] = func(ctx context.Context) error { return s.serveMetadata(ctx, p.NIC.VPC) }
 	}
 	s.mu.Lock()
-	s.ports = now
+	s.ports, s.names = now, names
 	s.mu.Unlock()
 	return wanted
 }
@@ -205,6 +218,14 @@ func (s *Server) who(vpc ident.VPCID, a netip.Addr) (Port, bool) {
 	defer s.mu.RUnlock()
 	p, ok := s.ports[place{vpc, a.Unmap()}]
 	return p, ok
+}
+
+// named gives the address of the desktop that is called so.
+func (s *Server) named(vpc ident.VPCID, label string) (netip.Addr, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	a, ok := s.names[name{vpc, strings.ToLower(label)}]
+	return a, ok
 }
 
 // internalDomain is what the region's internal names end in (VPC User Guide, "DNS hostnames").

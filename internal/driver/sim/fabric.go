@@ -28,7 +28,7 @@ func (d *Fabric) Attach(ctx context.Context, spec driver.NICSpec) (driver.NIC, e
 	var out driver.NIC
 	err := s.do(ctx, call{"fabric", "attach", string(spec.InterfaceID), s.times.Attach}, func() error {
 		next := driver.NIC{InterfaceID: spec.InterfaceID, WorkspaceID: spec.WorkspaceID, VPC: spec.VPC, Subnet: spec.Subnet,
-			Address: spec.Address, MAC: spec.MAC, SecurityGroups: slices.Clone(spec.SecurityGroups)}
+			Address: spec.Address, MAC: spec.MAC, SecurityGroups: slices.Clone(spec.SecurityGroups), Names: spec.Names}
 		if err := s.attachable(&next); err != nil {
 			return driver.Permanent("InvalidInterface", err)
 		}

@@ -33,6 +33,7 @@ func (p *planner) nic() step {
 				InterfaceID: rec.Status.Interface, WorkspaceID: rec.ID, VPC: subnet.VPCID, Subnet: subnet.ID,
 				Address: rec.Status.IPAddress, MAC: network.MAC(rec.Status.Interface), SecurityGroups: groups(reg),
 				VPCCIDR: vpc.CIDR, SubnetCIDR: subnet.CIDR,
+				Names: driver.Names{Hostname: computerName(rec.ID), Zone: subnet.Zone, ZoneID: subnet.ZoneID},
 			})
 			if err != nil {
 				return nil, fmt.Errorf("attach %s of %s: %w", rec.Status.Interface, rec.ID, err)
