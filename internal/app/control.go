@@ -31,7 +31,7 @@ func (h *house) openHost(ctx context.Context) error {
 		return err
 	}
 	screens := c.Display()
-	h.desks = desks{Hypervisor: c.Hypervisor(), Volumes: c.Volumes(), Fabric: c.Fabric(), Display: screens, Domain: c.Domain(), Users: c.Users(), Auth: client, Passwords: c}
+	h.desks = desks{Hypervisor: c.Hypervisor(), Volumes: c.Volumes(), Fabric: c.Fabric(), Display: screens, Domain: c.Domain(), VPCs: c.VPCs(), Users: c.Users(), Auth: client, Passwords: c}
 	var ok bool
 	if h.desks.Screens, ok = screens.(driver.Screens); !ok {
 		return errors.New("app: the host's display has no screens")

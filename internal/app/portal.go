@@ -293,8 +293,10 @@ type desks struct {
 	Display    driver.Display
 	Domain     driver.Domain
 	Screens    driver.Screens
-	Users      directory.Manager
-	Auth       directory.Authenticator
+	// VPCs is nil when desktops are simulated.
+	VPCs  driver.VPCs
+	Users directory.Manager
+	Auth  directory.Authenticator
 	// Passwords may be nil.
 	Passwords gateway.PasswordChanger
 }

@@ -27,6 +27,7 @@ import (
 	"carrel/internal/metrics"
 	"carrel/internal/operator"
 	"carrel/internal/reconcile"
+	"carrel/internal/reconcile/network"
 	"carrel/internal/region"
 	"carrel/internal/service"
 	svcds "carrel/internal/service/ds"
@@ -131,8 +132,19 @@ func (h *house) background() []func(context.Context) error {
 		},
 		h.watchStore,
 		h.watch.Run,
+		h.sweepNetworks,
 		collect,
 	}
+}
+
+// sweepNetworks ends the networks of VPCs that are no more. Simulated hosts have none.
+func (h *house) sweepNetworks(ctx context.Context) error {
+	if h.desks.VPCs == nil {
+		<-ctx.Done()
+		return nil
+	}
+	s := &reconcile.Sweeper{Clock: h.clock, Log: h.log, Sweep: func(ctx context.Context) error { return network.Sweep(ctx, h.db, h.desks.VPCs, h.log) }}
+	return s.Run(ctx)
 }
 
 // watchStore ends when the store has failed for good.

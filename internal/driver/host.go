@@ -141,6 +141,14 @@ type Networks interface {
 	Dial(ctx context.Context, vpc ident.VPCID, network, address string) (net.Conn, error)
 }
 
+// VPCs is an ability of Fabric: which networks a host has.
+type VPCs interface {
+	// ListNetworks gives the VPCs that the host has a network of, in order of id.
+	ListNetworks(ctx context.Context) ([]ident.VPCID, error)
+	// RemoveNetwork ends a VPC on the host: its namespace, its services, its way out. Gone already: success. ErrOrder: something is in it.
+	RemoveNetwork(ctx context.Context, vpc ident.VPCID) error
+}
+
 // Screens is an ability of Display: the screen itself.
 type Screens interface {
 	// Connect opens a new viewer's connection to the machine's screen: the machine is an RFB server (RFC 6143) without authentication on

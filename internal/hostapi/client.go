@@ -57,6 +57,9 @@ func (c *Client) Users() directory.Manager { return users{c} }
 // Networks is the host's driver.Networks, without Namespace: descriptors stay on their host.
 func (c *Client) Networks() driver.Networks { return networks{c} }
 
+// VPCs is the host's driver.VPCs.
+func (c *Client) VPCs() driver.VPCs { return networks{c} }
+
 // Authority gives the PEM certificate of who signs the domain controllers' certificates.
 func (c *Client) Authority(ctx context.Context) ([]byte, error) {
 	return call[[]byte](ctx, c, "domain/authority", none{})
@@ -322,6 +325,15 @@ func (c networks) Hold(ctx context.Context, n driver.Network, address netip.Addr
 
 func (c networks) Drop(ctx context.Context, vpc ident.VPCID, address netip.Addr) error {
 	_, err := call[none](ctx, c.Client, "networks/drop", dropArgs{vpc, address})
+	return err
+}
+
+func (c networks) ListNetworks(ctx context.Context) ([]ident.VPCID, error) {
+	return call[[]ident.VPCID](ctx, c.Client, "networks/list", none{})
+}
+
+func (c networks) RemoveNetwork(ctx context.Context, vpc ident.VPCID) error {
+	_, err := call[none](ctx, c.Client, "networks/remove", vpc)
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
 	"carrel/internal/clock"
@@ -252,4 +253,36 @@ func FuzzFailure(f *testing.F) {
 		_ = err.Error()
 		_ = encodeError(err)
 	})
+}
+
+// vpcs is a driver.Networks that tells which there are.
+type vpcs struct {
+	driver.Networks
+	all []ident.VPCID
+}
+
+func (v *vpcs) ListNetworks(context.Context) ([]ident.VPCID, error) { return v.all, nil }
+
+func (v *vpcs) RemoveNetwork(_ context.Context, id ident.VPCID) error {
+	if id == "vpc-full" {
+		return fmt.Errorf("remove %s: %w", id, driver.ErrOrder)
+	}
+	v.all = slices.DeleteFunc(v.all, func(n ident.VPCID) bool { return n == id })
+	return nil
+}
+
+func TestNetworksAreListedAndRemoved(t *testing.T) {
+	c := serve(t, &Host{Networks: &vpcs{all: []ident.VPCID{"vpc-1", "vpc-full"}}}).VPCs()
+	if err := c.RemoveNetwork(t.Context(), "vpc-1"); err != nil {
+		t.Error(err)
+	}
+	if err := c.RemoveNetwork(t.Context(), "vpc-full"); !errors.Is(err, driver.ErrOrder) {
+		t.Errorf("%v", err)
+	}
+	if all, err := c.ListNetworks(t.Context()); err != nil || !slices.Equal(all, []ident.VPCID{"vpc-full"}) {
+		t.Errorf("%v, %v", all, err)
+	}
+	if _, err := serve(t, &Host{Networks: struct{ driver.Networks }{}}).VPCs().ListNetworks(t.Context()); !errors.Is(err, driver.ErrUnavailable) {
+		t.Errorf("networks that nobody can list: %v", err)
+	}
 }

@@ -133,6 +133,9 @@ func (h *Host) networks(mux *http.ServeMux) {
 	bind(mux, "networks/drop", up, func(ctx context.Context, in dropArgs) (none, error) {
 		return none{}, n.Drop(ctx, in.VPC, in.Address)
 	})
+	v, known := h.Networks.(driver.VPCs)
+	bind(mux, "networks/list", up && known, func(ctx context.Context, _ none) ([]ident.VPCID, error) { return v.ListNetworks(ctx) })
+	bind(mux, "networks/remove", up && known, func(ctx context.Context, in ident.VPCID) (none, error) { return none{}, v.RemoveNetwork(ctx, in) })
 	stream(mux, "networks/dial", up, func(ctx context.Context, in dialArgs) (net.Conn, error) {
 		return n.Dial(ctx, in.VPC, in.Network, in.Address)
 	})

@@ -7,6 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -14,6 +17,8 @@ import (
 	"carrel/internal/driver/drivertest"
 	"carrel/internal/driver/linuxnet"
 	"carrel/internal/ident"
+
+	"github.com/vishvananda/netlink"
 )
 
 const (
@@ -169,4 +174,64 @@ func TestManyCallsAtOnceLeaveWhatWasAskedFor(t *testing.T) {
 			t.Errorf("%+v", n)
 		}
 	}
+}
+
+func TestANetworkThatIsRemovedLeavesNothing(t *testing.T) {
+	host := namespace(t)
+	on(t, host, func() error { return netlink.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}}) })
+	cfg := config(t)
+	cfg.Uplink = linuxnet.Uplink{Interface: "eth0", Namespace: fmt.Sprintf("/proc/self/fd/%d", host.Fd())}
+	f := open(t, cfg)
+	serve(t, f, nil)
+	g := boot(t, f, attach(t, f, nic(vpcA, 10, sg1)))
+	if err := f.Hold(t.Context(), network, held[0]); err != nil {
+		t.Fatal(err)
+	}
+	links := func() (names []string) {
+		on(t, host, func() error {
+			all, err := netlink.LinkList()
+			for _, l := range all {
+				names = append(names, l.Attrs().Name)
+			}
+			return err
+		})
+		return names
+	}
+	if all, err := f.ListNetworks(t.Context()); err != nil || !slices.Equal(all, []ident.VPCID{vpcA}) || !slices.Contains(links(), "carrel1") {
+		t.Fatalf("%v, %v, links %v", all, err, links())
+	}
+	refused := func(why string) {
+		t.Helper()
+		if err := f.RemoveNetwork(t.Context(), vpcA); !errors.Is(err, driver.ErrOrder) {
+			t.Errorf("removed with %s: %v", why, err)
+		}
+	}
+	refused("a desktop and an address of the host's")
+	g.off()
+	if err := f.Detach(t.Context(), nic(vpcA, 10).InterfaceID); err != nil {
+		t.Fatal(err)
+	}
+	refused("an address of the host's")
+	if err := f.Drop(t.Context(), vpcA, held[0]); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // Gone already: success.
+		if err := f.RemoveNetwork(t.Context(), vpcA); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all, err := f.ListNetworks(t.Context()); err != nil || len(all) != 0 || slices.Contains(links(), "carrel1") {
+		t.Errorf("%v, %v, links %v", all, err, links())
+	}
+	for _, dir := range []string{"netns", "vpc", "eni"} {
+		if left, err := os.ReadDir(filepath.Join(cfg.Dir, dir)); err != nil || len(left) > 0 {
+			t.Errorf("%s: %v, %v", dir, left, err)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(mounts), cfg.Dir) {
+		t.Errorf("something is mounted in %s still, or %v", cfg.Dir, err)
+	}
+	// And it can be made again.
+	attach(t, f, nic(vpcA, 10, sg1))
 }

@@ -40,7 +40,7 @@ const (
 	maxMTU     = 9001
 )
 
-// Fabric is driver.Fabric, driver.TapOpener and driver.Networks of this host.
+// Fabric is driver.Fabric, driver.TapOpener, driver.Networks and driver.VPCs of this host.
 type Fabric struct {
 	cfg    Config
 	lock   *os.File
@@ -57,6 +57,7 @@ var (
 	_ driver.Fabric    = (*Fabric)(nil)
 	_ driver.TapOpener = (*Fabric)(nil)
 	_ driver.Networks  = (*Fabric)(nil)
+	_ driver.VPCs      = (*Fabric)(nil)
 )
 
 // Facts are what an operator should know about the fabric of a host.

@@ -345,6 +345,15 @@ func (f *Fabric) Dial(ctx context.Context, vpc ident.VPCID, network, address str
 	return conn, err
 }
 
+// ListNetworks gives the VPCs that this host has, in order of id.
+func (f *Fabric) ListNetworks(ctx context.Context) ([]ident.VPCID, error) {
+	var all []ident.VPCID
+	for _, n := range f.networks() {
+		all = append(all, n.id)
+	}
+	return all, ctx.Err()
+}
+
 // RemoveNetwork ends a VPC on this host. Gone already: success. ErrOrder: it has interfaces or held addresses.
 func (f *Fabric) RemoveNetwork(ctx context.Context, vpc ident.VPCID) error {
 	if err := ctx.Err(); err != nil {
