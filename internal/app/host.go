@@ -29,6 +29,7 @@ import (
 	"carrel/internal/driver/qemu"
 	"carrel/internal/driver/samba"
 	"carrel/internal/driver/volume"
+	"carrel/internal/firewall"
 	"carrel/internal/hostapi"
 	"carrel/internal/ident"
 	"carrel/internal/pki"
@@ -182,6 +183,9 @@ func (r *hostRole) openNetwork(context.Context) error {
 		return err
 	}
 	r.closers = append(r.closers, r.fabric.Close)
+	if uplink != "" {
+		r.warnOfFirewall()
+	}
 	var resolvers []netip.AddrPort
 	for _, text := range r.conf.Host.Resolvers {
 		a, err := netip.ParseAddrPort(text)
@@ -196,6 +200,17 @@ func (r *hostRole) openNetwork(context.Context) error {
 	}
 	r.services, err = netsvc.New(netsvc.Config{Ports: r.ports, Enter: r.fabric.Enter, Region: region, Suffix: suffix, Zones: r.zones, Resolvers: resolvers, Log: r.log})
 	return err
+}
+
+// warnOfFirewall says at the start what of the host's own firewall would keep desktops from the outside: nothing later would.
+func (r *hostRole) warnOfFirewall() {
+	obstacles, err := firewall.Forwarding(nil)
+	if err != nil {
+		r.log.Warn("whether the host's firewall lets desktops out is not known", "error", err)
+	}
+	for _, o := range obstacles {
+		r.log.Warn("the host's firewall drops what desktops send out", "chain", o.Chain, "reason", o.Why, "remedy", firewall.Remedy)
+	}
 }
 
 // ports gives the services the fabric's ports.

@@ -1,7 +1,7 @@
 // Package doctor holds the examination of a machine: what it can and cannot do for Carrel's desktops, each finding with its remedy.
 // It tries things rather than reading version numbers: a probe guest must have run before virtualisation counts as usable, seals
 // must hold, devices must come up in a network namespace. It changes nothing outside of processes and namespaces of its own, keeps
-// to a deadline whatever a kernel does, and imports nothing of Carrel's own.
+// to a deadline whatever a kernel does, and imports nothing of Carrel's own but what looks at the firewall.
 package doctor
 
 import (

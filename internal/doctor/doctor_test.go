@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"carrel/internal/firewall"
 )
 
 const (
@@ -41,6 +43,9 @@ type machine struct {
 	ran     []string          // probes that ran, in order
 	install map[string]string // programs and their versions
 	devices map[string]string
+	// obstacles and unreadable are what the look at the firewall gives.
+	obstacles  []firewall.Obstacle
+	unreadable error
 }
 
 // wellMachine is one with nothing to complain about.
@@ -92,6 +97,7 @@ func wellMachine(t *testing.T) *machine {
 		},
 		Disk:      func(string) (string, uint64, error) { return "/var/lib", 100 * gib, nil },
 		OpenFiles: func() (uint64, error) { return 1 << 20, nil },
+		Firewall:  func() ([]firewall.Obstacle, error) { return m.obstacles, m.unreadable },
 		Random:    func() error { return fine("random") },
 	}
 	return m
@@ -215,6 +221,11 @@ func TestOneThingWrong(t *testing.T) {
 		{"no tap device stops desktops", func(m *machine) { m.devices[deviceTap] = "broken" }, "tap device", Missing, "broken", true},
 		{"no VXLAN stops desktops", func(m *machine) { m.devices[deviceVXLAN] = "broken" }, "vxlan", Missing, "broken", true},
 		{"no nftables stop desktops", func(m *machine) { m.devices[deviceNftables] = "broken" }, "nftables", Missing, "broken", true},
+		{"a firewall that drops what it forwards", func(m *machine) {
+			m.obstacles = []firewall.Obstacle{{Chain: "ip filter FORWARD", Why: "its policy is to drop"}}
+		}, "firewall", Warning,
+			"ip filter FORWARD: its policy is to drop", false},
+		{"a firewall that cannot be read", func(m *machine) { m.unreadable = errors.New("operation not permitted") }, "firewall", Warning, "operation not permitted", false},
 		{"no bridge is nothing that desktops need", func(m *machine) { m.devices[deviceBridge] = "broken" }, "bridge", Missing, "broken", false},
 		{"a device that was not tried is not called well", func(m *machine) { delete(m.devices, deviceVeth) }, "veth", Warning, "not tested", false},
 		{"devices without rights are untested", func(m *machine) {

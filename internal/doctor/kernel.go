@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"carrel/internal/firewall"
 )
 
 // enoughLandlock is the Landlock ABI from which TCP can be restricted too (Linux 6.7).
@@ -24,6 +26,7 @@ func (e *examiner) kernel(ctx context.Context) {
 	e.landlock()
 	add(Check{Name: "seccomp", Needed: true, Detail: "filters with KILL_PROCESS are available", Remedy: "boot a kernel with CONFIG_SECCOMP_FILTER"}, e.Probes.Seccomp())
 	e.devices(ctx)
+	e.firewall()
 	e.cgroup()
 }
 
@@ -78,6 +81,23 @@ func (e *examiner) devices(ctx context.Context) {
 		}
 		e.add(c)
 	}
+}
+
+// firewall reports whether the host's own firewall would drop what desktops send out. It matters to desktops with a way out only (host.uplink).
+func (e *examiner) firewall() {
+	c := Check{Group: GroupKernel, Name: "firewall", Status: OK, Detail: "nothing of the host's firewall drops what desktops send out", Remedy: firewall.Remedy}
+	obstacles, err := e.Probes.Firewall()
+	switch {
+	case err != nil:
+		c.Status, c.Detail, c.Remedy = Warning, "not tested: "+err.Error(), "run carrel doctor as root"
+	case len(obstacles) > 0:
+		var all []string
+		for _, o := range obstacles {
+			all = append(all, o.String())
+		}
+		c.Status, c.Detail = Warning, "desktops' way out (host.uplink) would be dropped by "+strings.Join(all, "; ")
+	}
+	e.add(c)
 }
 
 // cgroup finds the unified hierarchy, also where it stands beside version 1, and what of it this process may hand on.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"carrel/internal/firewall"
 )
 
 // Probes are the questions that only a running kernel answers. Each gives nil when the thing works, or what was wrong.
@@ -33,6 +35,7 @@ type Probes struct {
 	Version      func(ctx context.Context, file, arg string) (string, error) // runs it
 	Disk         func(dir string) (string, uint64, error)                    // nearest existing directory, and bytes free there
 	OpenFiles    func() (uint64, error)                                      // hard limit
+	Firewall     func() ([]firewall.Obstacle, error)                         // what of the host's firewall drops forwarded packets
 	Random       func() error                                                // asks for random bytes without waiting
 }
 
@@ -80,6 +83,7 @@ func ThisMachine(arguments ...string) Probes {
 		Version:      version,
 		Disk:         disk,
 		OpenFiles:    openFiles,
+		Firewall:     func() ([]firewall.Obstacle, error) { return firewall.Forwarding(nil) },
 		Random:       random,
 	}
 }
