@@ -62,7 +62,7 @@ func (c *Client) VPCs() driver.VPCs { return networks{c} }
 
 // Authority gives the PEM certificate of who signs the domain controllers' certificates.
 func (c *Client) Authority(ctx context.Context) ([]byte, error) {
-	return call[[]byte](ctx, c, "domain/authority", none{})
+	return call(ctx, c, domainAuthority, none{})
 }
 
 type (
@@ -92,7 +92,8 @@ func request(ctx context.Context, name string, in any) (*http.Request, error) {
 
 // call makes a call and decodes its answer. Every driver method may be asked again, so a connection that breaks is no more than
 // driver.ErrUnavailable.
-func call[Out any](ctx context.Context, c *Client, name string, in any) (out Out, err error) {
+func call[In, Out any](ctx context.Context, c *Client, to route[In, Out], in In) (out Out, err error) {
+	name := string(to)
 	r, err := request(ctx, name, in)
 	if err != nil {
 		return out, err
@@ -140,8 +141,15 @@ func unavailable(ctx context.Context, name string, err error) error {
 	return fmt.Errorf("hostapi: %s: %w: %w", name, driver.ErrUnavailable, err)
 }
 
+// do makes a call that has no result.
+func do[In any](ctx context.Context, c *Client, to route[In, none], in In) error {
+	_, err := call(ctx, c, to, in)
+	return err
+}
+
 // connect makes a call whose result is a connection.
-func (c *Client) connect(ctx context.Context, name string, in any) (net.Conn, error) {
+func connect[In any](ctx context.Context, c *Client, to route[In, net.Conn], in In) (net.Conn, error) {
+	name := string(to)
 	r, err := request(ctx, name, in)
 	if err != nil {
 		return nil, err
@@ -190,127 +198,118 @@ type buffered struct {
 func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
 
 func (c hypervisor) Place(ctx context.Context, spec driver.MachineSpec) (string, error) {
-	return call[string](ctx, c.Client, "hypervisor/place", spec)
+	return call(ctx, c.Client, machinePlace, spec)
 }
 
 func (c hypervisor) Start(ctx context.Context, spec driver.MachineSpec) (driver.Machine, error) {
-	return call[driver.Machine](ctx, c.Client, "hypervisor/start", spec)
+	return call(ctx, c.Client, machineStart, spec)
 }
 
 func (c hypervisor) Stop(ctx context.Context, id ident.WorkspaceID) (driver.Machine, error) {
-	return call[driver.Machine](ctx, c.Client, "hypervisor/stop", id)
+	return call(ctx, c.Client, machineStop, id)
 }
 
 func (c hypervisor) Reboot(ctx context.Context, id ident.WorkspaceID, count int) (driver.Machine, error) {
-	return call[driver.Machine](ctx, c.Client, "hypervisor/reboot", rebootArgs{id, count})
+	return call(ctx, c.Client, machineReboot, rebootArgs{id, count})
 }
 
 func (c hypervisor) Inspect(ctx context.Context, id ident.WorkspaceID) (driver.Machine, error) {
-	return call[driver.Machine](ctx, c.Client, "hypervisor/inspect", id)
+	return call(ctx, c.Client, machineInspect, id)
 }
 
 func (c hypervisor) Scrub(ctx context.Context, id ident.WorkspaceID) (driver.ScrubReport, error) {
-	return call[driver.ScrubReport](ctx, c.Client, "hypervisor/scrub", id)
+	return call(ctx, c.Client, machineScrub, id)
 }
 
 func (c hypervisor) Release(ctx context.Context, id ident.WorkspaceID) error {
-	_, err := call[none](ctx, c.Client, "hypervisor/release", id)
-	return err
+	return do(ctx, c.Client, machineRelease, id)
 }
 
 func (c hypervisor) List(ctx context.Context) ([]driver.Machine, error) {
-	return call[[]driver.Machine](ctx, c.Client, "hypervisor/list", none{})
+	return call(ctx, c.Client, machineList, none{})
 }
 
 func (c volumes) Create(ctx context.Context, spec driver.VolumeSpec) (driver.Volume, error) {
-	return call[driver.Volume](ctx, c.Client, "volumes/create", spec)
+	return call(ctx, c.Client, volumeCreate, spec)
 }
 
 func (c volumes) Erase(ctx context.Context, id driver.VolumeID) (driver.Erasure, error) {
-	return call[driver.Erasure](ctx, c.Client, "volumes/erase", id)
+	return call(ctx, c.Client, volumeErase, id)
 }
 
 func (c volumes) Release(ctx context.Context, id driver.VolumeID) error {
-	_, err := call[none](ctx, c.Client, "volumes/release", id)
-	return err
+	return do(ctx, c.Client, volumeRelease, id)
 }
 
 func (c volumes) List(ctx context.Context) ([]driver.Volume, error) {
-	return call[[]driver.Volume](ctx, c.Client, "volumes/list", none{})
+	return call(ctx, c.Client, volumeList, none{})
 }
 
 func (c fabric) Attach(ctx context.Context, spec driver.NICSpec) (driver.NIC, error) {
-	return call[driver.NIC](ctx, c.Client, "fabric/attach", spec)
+	return call(ctx, c.Client, nicAttach, spec)
 }
 
 func (c fabric) Detach(ctx context.Context, id ident.InterfaceID) error {
-	_, err := call[none](ctx, c.Client, "fabric/detach", id)
-	return err
+	return do(ctx, c.Client, nicDetach, id)
 }
 
 func (c fabric) List(ctx context.Context) ([]driver.NIC, error) {
-	return call[[]driver.NIC](ctx, c.Client, "fabric/list", none{})
+	return call(ctx, c.Client, nicList, none{})
 }
 
 func (c display) Ready(ctx context.Context, id ident.WorkspaceID) error {
-	_, err := call[none](ctx, c.Client, "display/ready", id)
-	return err
+	return do(ctx, c.Client, displayReady, id)
 }
 
 func (c display) Connect(ctx context.Context, id ident.WorkspaceID) (net.Conn, error) {
-	return c.connect(ctx, "screens/connect", id)
+	return connect(ctx, c.Client, screenConnect, id)
 }
 
 func (c domain) Provision(ctx context.Context, spec driver.DomainSpec) (driver.DomainInfo, error) {
 	password := spec.AdminPassword.Reveal()
 	spec.AdminPassword = directory.Password{}
-	return call[driver.DomainInfo](ctx, c.Client, "domain/provision", provisionArgs{spec, password})
+	return call(ctx, c.Client, domainProvision, provisionArgs{spec, password})
 }
 
 func (c domain) Inspect(ctx context.Context, id ident.DirectoryID) (driver.DomainInfo, error) {
-	return call[driver.DomainInfo](ctx, c.Client, "domain/inspect", id)
+	return call(ctx, c.Client, domainInspect, id)
 }
 
 func (c domain) Remove(ctx context.Context, id ident.DirectoryID) error {
-	_, err := call[none](ctx, c.Client, "domain/remove", id)
-	return err
+	return do(ctx, c.Client, domainRemove, id)
 }
 
 func (c domain) List(ctx context.Context) ([]driver.DomainInfo, error) {
-	return call[[]driver.DomainInfo](ctx, c.Client, "domain/list", none{})
+	return call(ctx, c.Client, domainList, none{})
 }
 
 func (c users) Lookup(ctx context.Context, id ident.DirectoryID, name string) (directory.User, error) {
-	return call[directory.User](ctx, c.Client, "users/lookup", lookupArgs{id, name})
+	return call(ctx, c.Client, userLookup, lookupArgs{id, name})
 }
 
 func (c users) CreateUser(ctx context.Context, id ident.DirectoryID, user directory.NewUser) (directory.User, error) {
-	return call[directory.User](ctx, c.Client, "users/create", createUserArgs{id, user})
+	return call(ctx, c.Client, userCreate, createUserArgs{id, user})
 }
 
 func (c users) SetPassword(ctx context.Context, id ident.DirectoryID, name string, password directory.Password) error {
-	_, err := call[none](ctx, c.Client, "users/password", passwordArgs{id, name, password.Reveal()})
-	return err
+	return do(ctx, c.Client, userPassword, passwordArgs{id, name, password.Reveal()})
 }
 
 // ChangePassword changes a user's password for the user, who knows the old one: *directory.LoginError, directory.ErrWeakPassword.
 func (c *Client) ChangePassword(ctx context.Context, id ident.DirectoryID, name string, old, next directory.Password) error {
-	_, err := call[none](ctx, c, "users/change-password", changeArgs{id, name, old.Reveal(), next.Reveal()})
-	return err
+	return do(ctx, c, userChangePassword, changeArgs{id, name, old.Reveal(), next.Reveal()})
 }
 
 func (c users) DisableUser(ctx context.Context, id ident.DirectoryID, name string) error {
-	_, err := call[none](ctx, c.Client, "users/disable", lookupArgs{id, name})
-	return err
+	return do(ctx, c.Client, userDisable, lookupArgs{id, name})
 }
 
 func (c users) DeleteUser(ctx context.Context, id ident.DirectoryID, name string) error {
-	_, err := call[none](ctx, c.Client, "users/delete", lookupArgs{id, name})
-	return err
+	return do(ctx, c.Client, userDelete, lookupArgs{id, name})
 }
 
 func (c users) ListUsers(ctx context.Context, id ident.DirectoryID, after string, limit int) ([]directory.User, string, error) {
-	r, err := call[listUsersResult](ctx, c.Client, "users/list", listUsersArgs{id, after, limit})
+	r, err := call(ctx, c.Client, userList, listUsersArgs{id, after, limit})
 	return r.Users, r.Next, err
 }
 
@@ -319,24 +318,21 @@ func (c networks) Namespace(context.Context, driver.Network) (*os.File, error) {
 }
 
 func (c networks) Hold(ctx context.Context, n driver.Network, address netip.Addr) error {
-	_, err := call[none](ctx, c.Client, "networks/hold", addressArgs{n, address})
-	return err
+	return do(ctx, c.Client, addressHold, addressArgs{n, address})
 }
 
 func (c networks) Drop(ctx context.Context, vpc ident.VPCID, address netip.Addr) error {
-	_, err := call[none](ctx, c.Client, "networks/drop", dropArgs{vpc, address})
-	return err
+	return do(ctx, c.Client, addressDrop, dropArgs{vpc, address})
 }
 
 func (c networks) ListNetworks(ctx context.Context) ([]ident.VPCID, error) {
-	return call[[]ident.VPCID](ctx, c.Client, "networks/list", none{})
+	return call(ctx, c.Client, networkList, none{})
 }
 
 func (c networks) RemoveNetwork(ctx context.Context, vpc ident.VPCID) error {
-	_, err := call[none](ctx, c.Client, "networks/remove", vpc)
-	return err
+	return do(ctx, c.Client, networkRemove, vpc)
 }
 
 func (c networks) Dial(ctx context.Context, vpc ident.VPCID, network, address string) (net.Conn, error) {
-	return c.connect(ctx, "networks/dial", dialArgs{vpc, network, address})
+	return connect(ctx, c.Client, networkDial, dialArgs{vpc, network, address})
 }

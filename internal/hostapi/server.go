@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 
 	"carrel/internal/directory"
@@ -35,57 +34,6 @@ type changer interface {
 	ChangePassword(ctx context.Context, id ident.DirectoryID, userName string, old, next directory.Password) error
 }
 
-// The arguments of calls that have more than one, and results that are.
-type (
-	none       struct{}
-	rebootArgs struct {
-		ID    ident.WorkspaceID
-		Count int
-	}
-	provisionArgs struct {
-		Spec driver.DomainSpec
-		// AdminPassword: a directory.Password refuses to be written into a document, so it travels beside its spec.
-		AdminPassword string
-	}
-	lookupArgs struct {
-		ID   ident.DirectoryID
-		Name string
-	}
-	createUserArgs struct {
-		ID   ident.DirectoryID
-		User directory.NewUser
-	}
-	changeArgs struct {
-		ID              ident.DirectoryID
-		Name, Old, Next string
-	}
-	passwordArgs struct {
-		ID             ident.DirectoryID
-		Name, Password string
-	}
-	listUsersArgs struct {
-		ID    ident.DirectoryID
-		After string
-		Limit int
-	}
-	listUsersResult struct {
-		Users []directory.User
-		Next  string
-	}
-	addressArgs struct {
-		Network driver.Network
-		Address netip.Addr
-	}
-	dropArgs struct {
-		VPC     ident.VPCID
-		Address netip.Addr
-	}
-	dialArgs struct {
-		VPC              ident.VPCID
-		Network, Address string
-	}
-)
-
 // Handler serves the calls.
 func (h *Host) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -99,87 +47,102 @@ func (h *Host) Handler() http.Handler {
 
 func (h *Host) machines(mux *http.ServeMux) {
 	hv, up := h.Hypervisor, h.Hypervisor != nil
-	bind(mux, "hypervisor/place", up, func(ctx context.Context, in driver.MachineSpec) (string, error) { return hv.Place(ctx, in) })
-	bind(mux, "hypervisor/start", up, func(ctx context.Context, in driver.MachineSpec) (driver.Machine, error) { return hv.Start(ctx, in) })
-	bind(mux, "hypervisor/stop", up, func(ctx context.Context, in ident.WorkspaceID) (driver.Machine, error) { return hv.Stop(ctx, in) })
-	bind(mux, "hypervisor/reboot", up, func(ctx context.Context, in rebootArgs) (driver.Machine, error) {
+	bind(mux, machinePlace, up, of(hv, driver.Hypervisor.Place))
+	bind(mux, machineStart, up, of(hv, driver.Hypervisor.Start))
+	bind(mux, machineStop, up, of(hv, driver.Hypervisor.Stop))
+	bind(mux, machineReboot, up, func(ctx context.Context, in rebootArgs) (driver.Machine, error) {
 		return hv.Reboot(ctx, in.ID, in.Count)
 	})
-	bind(mux, "hypervisor/inspect", up, func(ctx context.Context, in ident.WorkspaceID) (driver.Machine, error) { return hv.Inspect(ctx, in) })
-	bind(mux, "hypervisor/scrub", up, func(ctx context.Context, in ident.WorkspaceID) (driver.ScrubReport, error) { return hv.Scrub(ctx, in) })
-	bind(mux, "hypervisor/release", up, func(ctx context.Context, in ident.WorkspaceID) (none, error) { return none{}, hv.Release(ctx, in) })
-	bind(mux, "hypervisor/list", up, func(ctx context.Context, _ none) ([]driver.Machine, error) { return hv.List(ctx) })
-	bind(mux, "display/ready", h.Display != nil, func(ctx context.Context, in ident.WorkspaceID) (none, error) { return none{}, h.Display.Ready(ctx, in) })
-	stream(mux, "screens/connect", h.Screens != nil, func(ctx context.Context, in ident.WorkspaceID) (net.Conn, error) { return h.Screens.Connect(ctx, in) })
+	bind(mux, machineInspect, up, of(hv, driver.Hypervisor.Inspect))
+	bind(mux, machineScrub, up, of(hv, driver.Hypervisor.Scrub))
+	bind(mux, machineRelease, up, act(hv, driver.Hypervisor.Release))
+	bind(mux, machineList, up, list(hv, driver.Hypervisor.List))
+	bind(mux, displayReady, h.Display != nil, act(h.Display, driver.Display.Ready))
+	stream(mux, screenConnect, h.Screens != nil, of(h.Screens, driver.Screens.Connect))
 }
 
 func (h *Host) disks(mux *http.ServeMux) {
 	v, up := h.Volumes, h.Volumes != nil
-	bind(mux, "volumes/create", up, func(ctx context.Context, in driver.VolumeSpec) (driver.Volume, error) { return v.Create(ctx, in) })
-	bind(mux, "volumes/erase", up, func(ctx context.Context, in driver.VolumeID) (driver.Erasure, error) { return v.Erase(ctx, in) })
-	bind(mux, "volumes/release", up, func(ctx context.Context, in driver.VolumeID) (none, error) { return none{}, v.Release(ctx, in) })
-	bind(mux, "volumes/list", up, func(ctx context.Context, _ none) ([]driver.Volume, error) { return v.List(ctx) })
+	bind(mux, volumeCreate, up, of(v, driver.Volumes.Create))
+	bind(mux, volumeErase, up, of(v, driver.Volumes.Erase))
+	bind(mux, volumeRelease, up, act(v, driver.Volumes.Release))
+	bind(mux, volumeList, up, list(v, driver.Volumes.List))
 }
 
 func (h *Host) networks(mux *http.ServeMux) {
 	f, up := h.Fabric, h.Fabric != nil
-	bind(mux, "fabric/attach", up, func(ctx context.Context, in driver.NICSpec) (driver.NIC, error) { return f.Attach(ctx, in) })
-	bind(mux, "fabric/detach", up, func(ctx context.Context, in ident.InterfaceID) (none, error) { return none{}, f.Detach(ctx, in) })
-	bind(mux, "fabric/list", up, func(ctx context.Context, _ none) ([]driver.NIC, error) { return f.List(ctx) })
+	bind(mux, nicAttach, up, of(f, driver.Fabric.Attach))
+	bind(mux, nicDetach, up, act(f, driver.Fabric.Detach))
+	bind(mux, nicList, up, list(f, driver.Fabric.List))
 	n, up := h.Networks, h.Networks != nil
-	bind(mux, "networks/hold", up, func(ctx context.Context, in addressArgs) (none, error) {
+	bind(mux, addressHold, up, func(ctx context.Context, in addressArgs) (none, error) {
 		return none{}, n.Hold(ctx, in.Network, in.Address)
 	})
-	bind(mux, "networks/drop", up, func(ctx context.Context, in dropArgs) (none, error) {
+	bind(mux, addressDrop, up, func(ctx context.Context, in dropArgs) (none, error) {
 		return none{}, n.Drop(ctx, in.VPC, in.Address)
 	})
 	v, known := h.Networks.(driver.VPCs)
-	bind(mux, "networks/list", up && known, func(ctx context.Context, _ none) ([]ident.VPCID, error) { return v.ListNetworks(ctx) })
-	bind(mux, "networks/remove", up && known, func(ctx context.Context, in ident.VPCID) (none, error) { return none{}, v.RemoveNetwork(ctx, in) })
-	stream(mux, "networks/dial", up, func(ctx context.Context, in dialArgs) (net.Conn, error) {
+	bind(mux, networkList, up && known, list(v, driver.VPCs.ListNetworks))
+	bind(mux, networkRemove, up && known, act(v, driver.VPCs.RemoveNetwork))
+	stream(mux, networkDial, up, func(ctx context.Context, in dialArgs) (net.Conn, error) {
 		return n.Dial(ctx, in.VPC, in.Network, in.Address)
 	})
 }
 
 func (h *Host) domains(mux *http.ServeMux) {
 	d, up := h.Domain, h.Domain != nil
-	bind(mux, "domain/provision", up, func(ctx context.Context, in provisionArgs) (driver.DomainInfo, error) {
+	bind(mux, domainProvision, up, func(ctx context.Context, in provisionArgs) (driver.DomainInfo, error) {
 		in.Spec.AdminPassword = directory.NewPassword(in.AdminPassword)
 		return d.Provision(ctx, in.Spec)
 	})
-	bind(mux, "domain/inspect", up, func(ctx context.Context, in ident.DirectoryID) (driver.DomainInfo, error) { return d.Inspect(ctx, in) })
-	bind(mux, "domain/remove", up, func(ctx context.Context, in ident.DirectoryID) (none, error) { return none{}, d.Remove(ctx, in) })
-	bind(mux, "domain/list", up, func(ctx context.Context, _ none) ([]driver.DomainInfo, error) { return d.List(ctx) })
+	bind(mux, domainInspect, up, of(d, driver.Domain.Inspect))
+	bind(mux, domainRemove, up, act(d, driver.Domain.Remove))
+	bind(mux, domainList, up, list(d, driver.Domain.List))
 }
 
 func (h *Host) users(mux *http.ServeMux) {
-	bind(mux, "domain/authority", len(h.Authority) > 0, func(context.Context, none) ([]byte, error) { return h.Authority, nil })
+	bind(mux, domainAuthority, len(h.Authority) > 0, func(context.Context, none) ([]byte, error) { return h.Authority, nil })
 	u, up := h.Users, h.Users != nil
-	bind(mux, "users/lookup", up, func(ctx context.Context, in lookupArgs) (directory.User, error) { return u.Lookup(ctx, in.ID, in.Name) })
-	bind(mux, "users/create", up, func(ctx context.Context, in createUserArgs) (directory.User, error) {
+	bind(mux, userLookup, up, func(ctx context.Context, in lookupArgs) (directory.User, error) { return u.Lookup(ctx, in.ID, in.Name) })
+	bind(mux, userCreate, up, func(ctx context.Context, in createUserArgs) (directory.User, error) {
 		return u.CreateUser(ctx, in.ID, in.User)
 	})
-	bind(mux, "users/password", up, func(ctx context.Context, in passwordArgs) (none, error) {
+	bind(mux, userPassword, up, func(ctx context.Context, in passwordArgs) (none, error) {
 		return none{}, u.SetPassword(ctx, in.ID, in.Name, directory.NewPassword(in.Password))
 	})
 	changer, up2 := u.(changer)
-	bind(mux, "users/change-password", up && up2, func(ctx context.Context, in changeArgs) (none, error) {
+	bind(mux, userChangePassword, up && up2, func(ctx context.Context, in changeArgs) (none, error) {
 		return none{}, changer.ChangePassword(ctx, in.ID, in.Name, directory.NewPassword(in.Old), directory.NewPassword(in.Next))
 	})
-	bind(mux, "users/disable", up, func(ctx context.Context, in lookupArgs) (none, error) {
+	bind(mux, userDisable, up, func(ctx context.Context, in lookupArgs) (none, error) {
 		return none{}, u.DisableUser(ctx, in.ID, in.Name)
 	})
-	bind(mux, "users/delete", up, func(ctx context.Context, in lookupArgs) (none, error) {
+	bind(mux, userDelete, up, func(ctx context.Context, in lookupArgs) (none, error) {
 		return none{}, u.DeleteUser(ctx, in.ID, in.Name)
 	})
-	bind(mux, "users/list", up, func(ctx context.Context, in listUsersArgs) (listUsersResult, error) {
+	bind(mux, userList, up, func(ctx context.Context, in listUsersArgs) (listUsersResult, error) {
 		users, next, err := u.ListUsers(ctx, in.ID, in.After, in.Limit)
 		return listUsersResult{users, next}, err
 	})
 }
 
+// of is a driver's method as bind takes it, act one without a result, list one without arguments. The driver may be missing: then it is never
+// called.
+func of[D, In, Out any](d D, method func(D, context.Context, In) (Out, error)) func(context.Context, In) (Out, error) {
+	return func(ctx context.Context, in In) (Out, error) { return method(d, ctx, in) }
+}
+
+func act[D, In any](d D, method func(D, context.Context, In) error) func(context.Context, In) (none, error) {
+	return func(ctx context.Context, in In) (none, error) { return none{}, method(d, ctx, in) }
+}
+
+func list[D, Out any](d D, method func(D, context.Context) (Out, error)) func(context.Context, none) (Out, error) {
+	return func(ctx context.Context, _ none) (Out, error) { return method(d, ctx) }
+}
+
 // bind serves a call: the arguments as the request's JSON body, the result or a failure as the answer's.
-func bind[In, Out any](mux *http.ServeMux, name string, present bool, fn func(context.Context, In) (Out, error)) {
+func bind[In, Out any](mux *http.ServeMux, r route[In, Out], present bool, fn func(context.Context, In) (Out, error)) {
+	name := string(r)
 	mux.HandleFunc("POST "+prefix+name, func(w http.ResponseWriter, r *http.Request) {
 		in, err := arguments[In](w, r, name, present)
 		var out Out
@@ -213,7 +176,8 @@ func answer(w http.ResponseWriter, out any, err error) {
 }
 
 // stream serves a call whose result is a connection, which the request's own connection becomes.
-func stream[In any](mux *http.ServeMux, name string, present bool, fn func(context.Context, In) (net.Conn, error)) {
+func stream[In any](mux *http.ServeMux, r route[In, net.Conn], present bool, fn func(context.Context, In) (net.Conn, error)) {
+	name := string(r)
 	mux.HandleFunc("POST "+prefix+name, func(w http.ResponseWriter, r *http.Request) {
 		in, err := arguments[In](w, r, name, present)
 		if err != nil {
