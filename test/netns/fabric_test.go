@@ -177,8 +177,8 @@ func TestManyCallsAtOnceLeaveWhatWasAskedFor(t *testing.T) {
 }
 
 func TestANetworkThatIsRemovedLeavesNothing(t *testing.T) {
-	host := namespace(t)
-	on(t, host, func() error { return netlink.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}}) })
+	host, world := namespace(t), namespace(t)
+	cable(t, host, "eth0", "198.51.100.2/24", world, "isp0", "198.51.100.1/24")
 	cfg := config(t)
 	cfg.Uplink = linuxnet.Uplink{Interface: "eth0", Namespace: fmt.Sprintf("/proc/self/fd/%d", host.Fd())}
 	f := open(t, cfg)
