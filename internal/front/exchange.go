@@ -25,7 +25,21 @@ type exchange struct {
 	op        *shape.Operation
 	input     any
 	output    any
+	// lent is what to run when the output has been encoded (service.Call.Lend).
+	lent []func()
 
 	// err ends the chain.
 	err *awserr.Error
+}
+
+// lend is a handler's service.Call.Lend.
+func (x *exchange) lend(giveBack func()) { x.lent = append(x.lent, giveBack) }
+
+// giveBack ends the output: nobody reads it any more.
+func (x *exchange) giveBack() {
+	x.output = nil
+	for _, fn := range x.lent {
+		fn()
+	}
+	x.lent = nil
 }

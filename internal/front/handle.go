@@ -20,7 +20,7 @@ func (d *Door) handle(ctx context.Context, x *exchange) *awserr.Error {
 			return awserr.New(awserr.Unavailable, "The audit log cannot be written; changes are refused until it can.").Because(err)
 		}
 	}
-	out, err := h(ctx, service.Call{Principal: x.principal, RequestID: x.id, Source: x.peer}, x.input)
+	out, err := h(ctx, service.Call{Principal: x.principal, RequestID: x.id, Source: x.peer, Lend: x.lend}, x.input)
 	if err != nil {
 		return awserr.From(err)
 	}

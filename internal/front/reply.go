@@ -28,6 +28,7 @@ func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
 	if x.err == nil {
 		out, x.err = d.Codec.Encode(x.op, x.output, x.id)
 	}
+	x.giveBack()
 	if x.err != nil {
 		out = awsproto.EncodeError(x.service, protocolOf(x), x.err, x.id)
 	}

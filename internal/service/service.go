@@ -18,6 +18,9 @@ type Call struct {
 	RequestID string
 	// Source is the peer's address as the listener saw it.
 	Source netip.Addr
+	// Lend, which may be nil, takes what is to run once the output has been encoded. From then on nobody reads the output, and what it points
+	// into may be used for another one.
+	Lend func(giveBack func())
 }
 
 // Handler carries out one operation. input and output are pointers to the operation's generated structs.

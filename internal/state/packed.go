@@ -126,8 +126,10 @@ func (v *packedView[T]) places(rec *T) []place {
 	return all
 }
 
-func (v *packedView[T]) unpack(row packedRow) *T {
-	rec := new(T)
+func (v *packedView[T]) unpack(row packedRow) *T { return v.unpackTo(new(T), row) }
+
+// unpackTo fills an empty record.
+func (v *packedView[T]) unpackTo(rec *T, row packedRow) *T {
 	id, rest := row.split()
 	if v.def.setID != nil {
 		v.def.setID(rec, id)
@@ -202,32 +204,32 @@ func (v *packedView[T]) adopt(from anyView, id string) {
 	}
 }
 
-func (v *packedView[T]) ascend(from string, fn func(*T) bool) {
-	v.rows.AscendGreaterOrEqual(rowOf(from), func(row packedRow) bool { return fn(v.unpack(row)) })
+func (v *packedView[T]) ascend(from start[T], fn func(*T) bool) {
+	v.rows.AscendGreaterOrEqual(rowOf(from.id), func(row packedRow) bool { return fn(v.unpackTo(from.room.take(), row)) })
 }
 
-func (v *packedView[T]) ascendBy(ix Index[T], key, from string, fn func(*T) bool) {
+func (v *packedView[T]) ascendBy(ix Index[T], key string, from start[T], fn func(*T) bool) {
 	i := position(v.def, ix)
 	if ix.Of == nil {
 		prefix := key + "/"
-		v.rows.AscendGreaterOrEqual(rowOf(max(prefix, from)), func(row packedRow) bool {
-			return strings.HasPrefix(row.id(), prefix) && fn(v.unpack(row))
+		v.rows.AscendGreaterOrEqual(rowOf(max(prefix, from.id)), func(row packedRow) bool {
+			return strings.HasPrefix(row.id(), prefix) && fn(v.unpackTo(from.room.take(), row))
 		})
 		return
 	}
 	h := hashOf(key)
-	v.indexes[i].AscendGreaterOrEqual(packedPosting{h, rowOf(from)}, func(x packedPosting) bool {
+	v.indexes[i].AscendGreaterOrEqual(packedPosting{h, rowOf(from.id)}, func(x packedPosting) bool {
 		if x.hash != h {
 			return false
 		}
-		rec := v.unpack(x.row)
+		rec := v.unpackTo(from.room.take(), x.row)
 		return !slices.Contains(ix.Of(rec), key) || fn(rec)
 	})
 }
 
 func (v *packedView[T]) countBy(ix Index[T], key string) (n int) {
 	if ix.Of != nil {
-		v.ascendBy(ix, key, "", func(*T) bool { n++; return true })
+		v.ascendBy(ix, key, start[T]{}, func(*T) bool { n++; return true })
 		return n
 	}
 	prefix := key + "/"

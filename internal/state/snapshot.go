@@ -79,23 +79,26 @@ func Has[T any](r Reader, d *Definition[T], id string) bool {
 //
 // In a *Tx the page is as of the Tx's snapshot: without the Tx's own writes, and without a check (see Tx.Guard).
 func Page[T any](r Reader, d *Definition[T], after string, limit int) (recs []*T, next string) {
-	return cut(d, after, limit, func(fn func(*T) bool) { viewOf(r.snapshot(), d).ascend(after, fn) })
+	return cut(d, after, limit, func(from string, fn func(*T) bool) { viewOf(r.snapshot(), d).ascend(start[T]{from, roomOf[T](r)}, fn) })
 }
 
 // PageBy is Page over the records that stand under key in an index, in the order of their ids.
 func PageBy[T any](r Reader, d *Definition[T], ix Index[T], key, after string, limit int) (recs []*T, next string) {
-	return cut(d, after, limit, func(fn func(*T) bool) { viewOf(r.snapshot(), d).ascendBy(ix, key, after, fn) })
+	return cut(d, after, limit, func(from string, fn func(*T) bool) {
+		viewOf(r.snapshot(), d).ascendBy(ix, key, start[T]{from, roomOf[T](r)}, fn)
+	})
 }
 
-// cut takes a page from a visit that begins at the id after.
-func cut[T any](d *Definition[T], after string, limit int, visit func(func(*T) bool)) (recs []*T, next string) {
+// cut takes a page from a visit that begins behind the id after.
+func cut[T any](d *Definition[T], after string, limit int, visit func(from string, fn func(*T) bool)) (recs []*T, next string) {
 	if limit < 1 {
 		return nil, ""
 	}
-	visit(func(rec *T) bool {
-		if after != "" && d.ID(rec) == after {
-			return true
-		}
+	from := after
+	if from != "" {
+		from += "\x00" // the first id there can be behind it
+	}
+	visit(from, func(rec *T) bool {
 		if len(recs) == limit {
 			next = d.ID(recs[limit-1])
 			return false
@@ -109,13 +112,13 @@ func cut[T any](d *Definition[T], after string, limit int, visit func(func(*T) b
 // All visits all records in the order of their ids. In a *Tx as Page.
 func All[T any](r Reader, d *Definition[T]) iter.Seq[*T] {
 	v := viewOf(r.snapshot(), d)
-	return func(yield func(*T) bool) { v.ascend("", yield) }
+	return func(yield func(*T) bool) { v.ascend(start[T]{}, yield) }
 }
 
 // AllBy visits the records that stand under key in an index, in the order of their ids. In a *Tx as Page.
 func AllBy[T any](r Reader, d *Definition[T], ix Index[T], key string) iter.Seq[*T] {
 	v := viewOf(r.snapshot(), d)
-	return func(yield func(*T) bool) { v.ascendBy(ix, key, "", yield) }
+	return func(yield func(*T) bool) { v.ascendBy(ix, key, start[T]{}, yield) }
 }
 
 // Count is the number of records of a table; it costs the same at any size.

@@ -65,10 +65,16 @@ type records[T any] interface {
 	// owns tells whether rec itself is in the view.
 	owns(rec *T) bool
 	// ascend visits the records from an id on, in the order of their ids, until fn says no.
-	ascend(from string, fn func(*T) bool)
+	ascend(from start[T], fn func(*T) bool)
 	// ascendBy does so among those that stand under key in an index.
-	ascendBy(ix Index[T], key, from string, fn func(*T) bool)
+	ascendBy(ix Index[T], key string, from start[T], fn func(*T) bool)
 	countBy(ix Index[T], key string) int
+}
+
+// start is where a visit begins, and the room for the records if the view has to make them.
+type start[T any] struct {
+	id   string
+	room *Room[T]
 }
 
 // view is a table in memory: its records ordered by id, and once more by each index.
@@ -167,18 +173,18 @@ func (v *view[T]) owns(rec *T) bool {
 	return ok && have == rec
 }
 
-func (v *view[T]) ascend(from string, fn func(*T) bool) {
-	v.rows.AscendGreaterOrEqual(row[T]{id: from}, func(x row[T]) bool { return fn(x.rec) })
+func (v *view[T]) ascend(from start[T], fn func(*T) bool) {
+	v.rows.AscendGreaterOrEqual(row[T]{id: from.id}, func(x row[T]) bool { return fn(x.rec) })
 }
 
-func (v *view[T]) ascendBy(ix Index[T], key, from string, fn func(*T) bool) {
-	v.indexes[position(v.def, ix)].AscendGreaterOrEqual(posting[T]{key: key, id: from}, func(x posting[T]) bool {
+func (v *view[T]) ascendBy(ix Index[T], key string, from start[T], fn func(*T) bool) {
+	v.indexes[position(v.def, ix)].AscendGreaterOrEqual(posting[T]{key: key, id: from.id}, func(x posting[T]) bool {
 		return x.key == key && fn(x.rec)
 	})
 }
 
 func (v *view[T]) countBy(ix Index[T], key string) (n int) {
-	v.ascendBy(ix, key, "", func(*T) bool { n++; return true })
+	v.ascendBy(ix, key, start[T]{}, func(*T) bool { n++; return true })
 	return n
 }
 

@@ -49,7 +49,7 @@ func (s *Service) CreateWorkspaces(ctx context.Context, _ service.Call, in *api.
 	if failed == nil {
 		failed = []api.FailedCreateWorkspaceRequest{}
 	}
-	return &api.CreateWorkspacesOutput{PendingRequests: describe(made), FailedRequests: failed}, nil
+	return &api.CreateWorkspacesOutput{PendingRequests: new(sheet).describe(made), FailedRequests: failed}, nil
 }
 
 // checkQuota refuses n more WorkSpaces when they are too many. Near the quota two creators conflict, so that the second one counts

@@ -3,6 +3,7 @@ package workspaces
 import (
 	"context"
 	"strings"
+	"sync"
 
 	"carrel/internal/api/shape"
 	api "carrel/internal/api/workspaces"
@@ -14,7 +15,7 @@ import (
 // DescribeWorkspaces lists WorkSpaces in the order of their ids, in pages of Limit (1-25, by default 25). At most one of WorkspaceIds,
 // DirectoryId (alone, or with UserName and WorkspaceName) and BundleId chooses which; ids that do not exist are left out.
 // InvalidParameterValuesException for other combinations and for a NextToken that is not this query's.
-func (s *Service) DescribeWorkspaces(_ context.Context, _ service.Call, in *api.DescribeWorkspacesInput) (*api.DescribeWorkspacesOutput, error) {
+func (s *Service) DescribeWorkspaces(_ context.Context, call service.Call, in *api.DescribeWorkspacesInput) (*api.DescribeWorkspacesOutput, error) {
 	if err := checkFilters(in); err != nil {
 		return nil, err
 	}
@@ -25,6 +26,7 @@ func (s *Service) DescribeWorkspaces(_ context.Context, _ service.Call, in *api.
 		return nil, err
 	}
 	snap, limit := s.DB.Snapshot(), pageSize(in.Limit)
+	sheet := newSheet(call)
 	var recs []*state.Workspace
 	var next string
 	switch {
@@ -33,15 +35,15 @@ func (s *Service) DescribeWorkspaces(_ context.Context, _ service.Call, in *api.
 	case in.WorkspaceName != nil:
 		recs, next = named(snap, in, cut{after, limit})
 	case in.UserName != nil:
-		recs, next = state.PageBy(snap, state.Workspaces, state.WorkspacesByUser, state.UserKey(ident.DirectoryID(dir), user), after, limit)
+		recs, next = state.PageBy(sheet.in(snap), state.Workspaces, state.WorkspacesByUser, state.UserKey(ident.DirectoryID(dir), user), after, limit)
 	case in.DirectoryId != nil:
-		recs, next = state.PageBy(snap, state.Workspaces, state.WorkspacesByDirectory, dir, after, limit)
+		recs, next = state.PageBy(sheet.in(snap), state.Workspaces, state.WorkspacesByDirectory, dir, after, limit)
 	case in.BundleId != nil:
-		recs, next = state.PageBy(snap, state.Workspaces, state.WorkspacesByBundle, bundle, after, limit)
+		recs, next = state.PageBy(sheet.in(snap), state.Workspaces, state.WorkspacesByBundle, bundle, after, limit)
 	default:
-		recs, next = state.Page(snap, state.Workspaces, after, limit)
+		recs, next = state.Page(sheet.in(snap), state.Workspaces, after, limit)
 	}
-	return &api.DescribeWorkspacesOutput{Workspaces: describe(recs), NextToken: s.pages.seal(q, next)}, nil
+	return &api.DescribeWorkspacesOutput{Workspaces: sheet.describe(recs), NextToken: s.pages.seal(q, next)}, nil
 }
 
 // checkFilters refuses combinations of filters that AWS refuses.
@@ -82,11 +84,40 @@ type row struct {
 	yes                 bool
 }
 
-// describe converts records for an answer. The answer points into the records, which never change.
-func describe(recs []*state.Workspace) []api.Workspace {
-	out, rows := make([]api.Workspace, len(recs)), make([]row, len(recs))
+// sheet is the memory of one answer of WorkSpaces. Made anew for each it would be most of the garbage that reading pages makes, and with a
+// hundred thousand records in memory garbage is what makes reading slow: the collector looks at all of them each time.
+type sheet struct {
+	records *state.Room[state.Workspace]
+	rows    [maxPage]row
+	out     [maxPage]api.Workspace
+}
+
+// sheets are those that no answer uses at the moment.
+var sheets = sync.Pool{New: func() any { return &sheet{records: state.NewRoom[state.Workspace](maxPage + 1)} }} // one record more tells that there is a next page
+
+// newSheet is one for this call alone; it goes back when the call's answer has been encoded, if the caller says when that is.
+func newSheet(call service.Call) *sheet {
+	if call.Lend == nil {
+		return &sheet{}
+	}
+	s := sheets.Get().(*sheet)
+	call.Lend(func() {
+		s.records.Reset()
+		clear(s.rows[:])
+		clear(s.out[:])
+		sheets.Put(s)
+	})
+	return s
+}
+
+// in makes pages of a snapshot use the sheet.
+func (s *sheet) in(snap *state.Snapshot) state.Reader { return state.In(s.records, snap) }
+
+// describe converts up to maxPage records for an answer. The answer points into the records, which never change while it is used.
+func (s *sheet) describe(recs []*state.Workspace) []api.Workspace {
+	out := s.out[:len(recs):len(recs)]
 	for i, w := range recs {
-		r := &rows[i]
+		r := &s.rows[i]
 		r.fill(&w.Spec)
 		spec, status := &w.Spec, &w.Status
 		out[i] = api.Workspace{

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -321,5 +323,46 @@ func BenchmarkDescribeWorkspaces(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+func TestAnAnswersMemoryIsUsedAgainOnlyWhenItIsGivenBack(t *testing.T) {
+	w := furnish(t)
+	fill(w, 60)
+	// One with everything that most do not have: it must leave nothing behind.
+	full := &state.Workspace{ID: "ws-000000000", Spec: state.WorkspaceSpec{DirectoryID: corp, UserName: "User0", BundleID: standard, RunningMode: "AUTO_STOP", AutoStopMinutes: 60,
+		RootGiB: 80, UserGiB: 50, Compute: "STANDARD", Protocols: []string{"WSP", "PCOIP"}, OperatingSystem: "UBUNTU_22_04", EncryptUser: true, EncryptRoot: true, VolumeEncryptionKey: "key", Name: "name"},
+		Status: state.WorkspaceStatus{State: "ERROR", IPAddress: "10.0.1.8", SubnetID: "subnet-1", ComputerName: "WSAMZN-1", ErrorCode: "Code", ErrorMessage: "message"}}
+	put(w, state.Workspaces, full)
+	s := func(v string) *string { return &v }
+	queries := []api.DescribeWorkspacesInput{{DirectoryId: s(string(corp))}, {DirectoryId: s(string(other))}, {BundleId: s(string(mine))}, {WorkspaceIds: []string{"ws-000000000"}}, {Limit: number(7)},
+		{WorkspaceIds: []string{"ws-000000003", "ws-000000001"}}, {DirectoryId: s(string(corp)), UserName: s("user4")}}
+	var want []*api.DescribeWorkspacesOutput
+	for _, q := range queries {
+		want = append(want, must(w.describe(q))(t))
+	}
+	same := func(a, b *api.DescribeWorkspacesOutput) bool { return reflect.DeepEqual(a.Workspaces, b.Workspaces) }
+	var back []func()
+	lend := service.Call{Lend: func(fn func()) { back = append(back, fn) }}
+	for range 3 {
+		// All answers are held at the same time, so none may be in another's memory; then all of it is used again.
+		var got []*api.DescribeWorkspacesOutput
+		for _, q := range queries {
+			got = append(got, must(w.DescribeWorkspaces(context.Background(), lend, &q))(t))
+		}
+		for i := range queries {
+			if !same(got[i], want[i]) {
+				t.Errorf("query %d with lent memory:\n%v\nwant\n%v", i, got[i], want[i])
+			}
+		}
+		if len(back) != len(queries) {
+			t.Fatalf("%d calls have lent %d sheets", len(queries), len(back))
+		}
+		for _, fn := range back {
+			fn()
+		}
+		back = nil
+		slices.Reverse(queries)
+		slices.Reverse(want)
 	}
 }

@@ -1,0 +1,41 @@
+package state
+
+// Room is memory for the records of a page, to be used again for the next one: a page of a packed table is otherwise 15 KiB of garbage. What a
+// page has put there is valid until Reset. The zero Room, and a nil one, is full: every record is then made anew. It belongs to one goroutine.
+type Room[T any] struct {
+	recs []T
+	used int
+}
+
+// NewRoom takes n records; more are made anew.
+func NewRoom[T any](n int) *Room[T] { return &Room[T]{recs: make([]T, n)} }
+
+// Reset empties it: nobody may look any more at what is in it.
+func (m *Room[T]) Reset() {
+	clear(m.recs[:m.used])
+	m.used = 0
+}
+
+// take is an empty record.
+func (m *Room[T]) take() *T {
+	if m == nil || m.used == len(m.recs) {
+		return new(T)
+	}
+	m.used++
+	return &m.recs[m.used-1]
+}
+
+// In is a snapshot whose Page and PageBy of T put their records into room. Everything else is as without it.
+func In[T any](room *Room[T], s *Snapshot) Reader { return &roomy[T]{s, room} }
+
+type roomy[T any] struct {
+	*Snapshot
+	room *Room[T]
+}
+
+func roomOf[T any](r Reader) *Room[T] {
+	if in, ok := r.(*roomy[T]); ok {
+		return in.room
+	}
+	return nil
+}
