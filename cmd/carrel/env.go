@@ -30,7 +30,7 @@ func newEnv(g *global) *cobra.Command {
 				{"AWS_PROFILE", "carrel"},
 			}
 			if _, err := os.Stat(vars[1][1]); err != nil {
-				return fmt.Errorf("there is no installation in %s (%w): start one with: carrel serve --state %s", dir, err, dir)
+				return noInstallation(dir, err)
 			}
 			object := map[string]string{}
 			for _, v := range vars {

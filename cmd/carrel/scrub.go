@@ -38,6 +38,9 @@ func evidenceKey(g *global, key string) (ed25519.PublicKey, error) {
 		key = filepath.Join(g.state, app.EvidencePublicKey)
 	}
 	text, err := os.ReadFile(key)
+	if own := filepath.Join(g.state, app.EvidencePublicKey); key == own {
+		err = noInstallation(g.state, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the evidence key: %w", err)
 	}
@@ -77,6 +80,9 @@ func newScrubList(g *global, key *string) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			all := []*evidence.ScrubCertificate{}
 			err := walkScrubs(g, *key, func(_ evidence.Record, c *evidence.ScrubCertificate) { all = append(all, c) })
+			if err != nil && len(all) == 0 {
+				return err // "none yet" would be wrong
+			}
 			if printed := g.print(c.OutOrStdout(), all, func(w io.Writer) { printCertificates(w, all) }); err == nil {
 				err = printed
 			}

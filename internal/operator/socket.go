@@ -47,6 +47,9 @@ var ErrNotRunning = errors.New("no carrel process is running on this state direc
 
 func dial(ctx context.Context, dir string) (net.Conn, error) {
 	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open state directory: %w: start an installation in it with: carrel serve --state %s", err, dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
