@@ -53,7 +53,7 @@ func wellMachine(t *testing.T) *machine {
 	m := &machine{
 		now: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
 		install: map[string]string{"qemu-system-x86_64": "QEMU emulator version 7.2.9\nCopyright", "qemu-img": "qemu-img version 7.2.9",
-			"samba": "Version 4.17.12", "aws": "aws-cli/2.9.19"},
+			"samba": "Version 4.17.12", "python3": "Python 3.11.2", "aws": "aws-cli/2.9.19"},
 		devices: map[string]string{deviceTap: "", deviceVeth: "", deviceVXLAN: "", deviceBridge: "", deviceNftables: ""},
 		files: fstest.MapFS{
 			"proc/cpuinfo":                     file(flagsLine),
@@ -268,10 +268,12 @@ func TestOneThingWrong(t *testing.T) {
 		{"no QEMU stops desktops", func(m *machine) { delete(m.install, "qemu-system-x86_64") }, "qemu-system-x86_64", Missing, "not installed", true},
 		{"no qemu-img stops desktops", func(m *machine) { delete(m.install, "qemu-img") }, "qemu-img", Missing, "not installed", true},
 		{"no Samba stops desktops", func(m *machine) { delete(m.install, "samba") }, "samba", Missing, "not installed", true},
+		{"no Python stops desktops", func(m *machine) { delete(m.install, "python3") }, "python3", Missing, "not installed", true},
 		{"no AWS CLI is nothing that desktops need", func(m *machine) { delete(m.install, "aws") }, "aws", Missing, "not installed", false},
 		{"a program that does not run counts as missing", func(m *machine) {
 			m.probes.Version = func(context.Context, string, string) (string, error) { return "", broken }
 		}, "qemu-img", Missing, "does not run: broken", true},
+		{"no nft is nothing that desktops need: the kernel is spoken to directly", func(m *machine) { delete(m.install, "nft") }, "nftables", OK, "", false},
 		{"a full disk stops desktops", func(m *machine) { m.probes.Disk = func(string) (string, uint64, error) { return "/", gib, nil } }, "disk", Missing, "1.0 GiB free at /", true},
 		{"a small disk is a warning", func(m *machine) { m.probes.Disk = func(string) (string, uint64, error) { return "/", 20*gib - 1, nil } }, "disk", Warning, "20.0 GiB free", false},
 		{"a state directory that cannot be measured stops desktops", func(m *machine) { m.probes.Disk = func(string) (string, uint64, error) { return "", 0, broken } }, "disk", Missing, "broken", true},
@@ -328,12 +330,12 @@ func TestReportForPeople(t *testing.T) {
 
 func TestReportAsJSON(t *testing.T) {
 	m := wellMachine(t)
-	delete(m.install, "qemu-img")
+	delete(m.install, "python3")
 	text, err := json.Marshal(m.examine())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"kvmUsable":true`, `{"group":"programs","name":"qemu-img","status":"missing","detail":"not installed (makes their disks)","remedy":"apt install qemu-utils","neededForDesktops":true}`} {
+	for _, want := range []string{`"kvmUsable":true`, `{"group":"programs","name":"python3","status":"missing","detail":"not installed (sets up managed directories)","remedy":"apt install python3","neededForDesktops":true}`} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%s is not in %s", want, text)
 		}
