@@ -188,32 +188,3 @@ func TestEveryPackageSaysWhatItHolds(t *testing.T) {
 		}
 	}
 }
-
-func TestEveryDirectDependencyHasItsReason(t *testing.T) {
-	mod, err := os.ReadFile("../../go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := os.ReadFile("../../docs/dependencies.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := 0
-	for line := range strings.Lines(string(mod)) {
-		fields := strings.Fields(line)
-		if len(fields) != 2 || !strings.Contains(fields[0], ".") || fields[0] == "go" {
-			continue // Indirect ones carry a comment: more fields.
-		}
-		found++
-		name := fields[0]
-		if etcd := "go.etcd.io/etcd/"; strings.HasPrefix(name, etcd) {
-			name = etcd // The modules of etcd share a line.
-		}
-		if !strings.Contains(string(doc), "\n"+name) {
-			t.Errorf("%s is required by go.mod and has no line in docs/dependencies.txt", fields[0])
-		}
-	}
-	if found < 5 {
-		t.Fatalf("only %d direct dependencies found in go.mod: is it tidy?", found)
-	}
-}
