@@ -74,6 +74,9 @@ const codeLimit = "ResourceLimitExceededException"
 
 // The failures of Start-, Stop-, Reboot- and TerminateWorkspaces' items.
 func failNoWorkspace(id string) failure {
+	if id == "" { // the model lets Start- and StopWorkspaces leave it out
+		return failure{"ResourceNotFound.Workspace", "The WorkspaceId is missing."}
+	}
 	return failure{"ResourceNotFound.Workspace", "WorkSpace " + id + " could not be found."}
 }
 

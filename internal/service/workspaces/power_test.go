@@ -151,7 +151,7 @@ func TestAnIdThatIsNamedTwiceIsOneRequest(t *testing.T) {
 func TestARequestWithoutAnIdFails(t *testing.T) {
 	w := open(t)
 	out := must(w.StartWorkspaces(context.Background(), service.Call{}, &api.StartWorkspacesInput{StartWorkspaceRequests: []api.StartRequest{{}}}))(t)
-	if len(out.FailedRequests) != 1 || *out.FailedRequests[0].ErrorCode != "ResourceNotFound.Workspace" {
+	if len(out.FailedRequests) != 1 || *out.FailedRequests[0].ErrorCode != "ResourceNotFound.Workspace" || *out.FailedRequests[0].ErrorMessage != "The WorkspaceId is missing." {
 		t.Errorf("failed %+v", out.FailedRequests)
 	}
 }
