@@ -187,3 +187,67 @@ func TestProcessTimeCountsThisProcessAndRefusesOneThatIsGone(t *testing.T) {
 		t.Errorf("resident: %d KiB, %d anonymous, %v", all, anonymous, err)
 	}
 }
+
+func TestABenchmarksFiguresAreReadJudgedAndKept(t *testing.T) {
+	const text = `goos: linux
+figure: {"figure":"p7","name":"template start / cold boot","unit":"x","samples":[0.2,0.09,0.1],"goal":0.1,"better":"<=","note":"three pairs"}
+BenchmarkP7-2   	figure: {"figure":"p7","name":"MB/s","server":"websockify","samples":[100,300]}
+figure: {"figure":"p7","name":"MB/s","samples":[1000,3000]}
+figure: {"figure":"p7","name":"relay / websockify","samples":[1.5],"goal":2,"better":">="}
+missing: sunshine: nobody has it
+PASS
+`
+	found, missing, err := findings("p7", []byte(text))
+	if err != nil || len(found) != 4 || !slices.Equal(missing, []string{"sunshine: nobody has it"}) {
+		t.Fatalf("%+v, %q, %v", found, missing, err)
+	}
+	var out bytes.Buffer
+	r := newReport(&out)
+	r.findings(found)
+	for _, line := range []string{"met     P7   template start / cold boot, x", "three pairs", "MISSED  P7   relay / websockify", "websockify   carrel", "200     2000"} {
+		if !strings.Contains(out.String(), line) {
+			t.Errorf("no %q in\n%s", line, out.String())
+		}
+	}
+	if missed := r.summary(); missed != 1 || len(r.Measures) != 4 || r.Goals[0].Value != 0.1 || r.Goals[0].Figure != "P7" {
+		t.Errorf("%d missed, %+v, %+v", missed, r.Measures, r.Goals)
+	}
+}
+
+func TestABenchmarkThatSaysNothingOrSomethingElseIsAnError(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing":          "goos: linux\nBenchmarkP7-2 1 12345 ns/op\nPASS\n",
+		"another figure":   `figure: {"figure":"p8","name":"x","samples":[1]}`,
+		"no samples":       `figure: {"figure":"p7","name":"x","samples":[],"goal":1,"better":"<="}`,
+		"no name":          `figure: {"figure":"p7","samples":[1]}`,
+		"no side":          `figure: {"figure":"p7","name":"x","samples":[1],"goal":1}`,
+		"an unknown side":  `figure: {"figure":"p7","name":"x","samples":[1],"goal":1,"better":"<"}`,
+		"an unknown field": `figure: {"figure":"p7","name":"x","samples":[1],"gaol":1}`,
+		"not a number":     `figure: {"figure":"p7","name":"x","samples":["NaN"]}`,
+		"more than one":    `figure: {"figure":"p7","name":"x","samples":[1]} {}`,
+		"cut short":        `figure: {"figure":"p7","name":"x"`,
+	} {
+		if found, _, err := findings("p7", []byte(text)); err == nil {
+			t.Errorf("%s was taken: %+v", name, found)
+		}
+	}
+}
+
+func TestWhatAMachineLacksIsNamed(t *testing.T) {
+	s := suite{root: true, programs: []string{"qemu-img", "samba"}}
+	only := func(have string) func(string) (string, error) {
+		return func(p string) (string, error) {
+			if p == have {
+				return "/usr/bin/" + p, nil
+			}
+			return "", os.ErrNotExist
+		}
+	}
+	if l := s.lacks(1000, only("samba")); l != "root, qemu-img" {
+		t.Errorf("lacks %q", l)
+	}
+	s.programs = s.programs[:1]
+	if l := s.lacks(0, only("qemu-img")); l != "" {
+		t.Errorf("lacks %q", l)
+	}
+}

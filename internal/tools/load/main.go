@@ -19,7 +19,7 @@ import (
 )
 
 const usage = `usage:
-  load run [flags] [p2] [p3] [p4] [p13] [p14]    measure these figures (all of them when none is named)
+  load run [flags] [p2] [p3] [p4] [p7] [p8] [p9] [p10] [p13] [p13b] [p14]    measure these figures (all of them when none is named)
   load floor -address HOST:PORT -ca FILE         the floor: an empty HTTPS handler over TLS 1.3 that reads the body
   load fill -backup FILE -desktops N -out FILE   a backup with N stopped desktops more than FILE (carrel restore takes it)`
 
@@ -67,7 +67,11 @@ type figure struct {
 }
 
 func figures() []figure {
-	return []figure{{"p2", (*bench).p2}, {"p3", (*bench).p3}, {"p4", (*bench).p4}, {"p13", (*bench).p13}, {"p14", (*bench).p14}}
+	all := []figure{{"p2", (*bench).p2}, {"p3", (*bench).p3}, {"p4", (*bench).p4}, {"p13", (*bench).p13}, {"p14", (*bench).p14}}
+	for _, i := range insides() {
+		all = append(all, figure{i.name, i.measure})
+	}
+	return all
 }
 
 func commandRun(ctx context.Context, args []string) error {
