@@ -117,7 +117,7 @@ type child struct {
 }
 
 // start starts this binary in a role, with a block, and waits until it is ready.
-func start(t *testing.T, role, say string, block *os.File) *child {
+func start(t testing.TB, role, say string, block *os.File) *child {
 	t.Helper()
 	c := &child{cmd: exec.Command("/proc/self/exe")}
 	c.cmd.Env = append(os.Environ(), roleVariable+"="+role)
@@ -154,7 +154,7 @@ func (c *child) kill() {
 }
 
 // newMarker is text that is nowhere else, not even in the test's own image.
-func newMarker(t *testing.T) string {
+func newMarker(t testing.TB) string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/uuid")
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func newMarker(t *testing.T) string {
 }
 
 // connect gives a keeper that the test ends with.
-func connect(t *testing.T, dir string) *Keeper {
+func connect(t testing.TB, dir string) *Keeper {
 	t.Helper()
 	k, err := Connect(context.Background(), dir)
 	if err != nil {
@@ -184,10 +184,10 @@ func connect(t *testing.T, dir string) *Keeper {
 	return k
 }
 
-func runDir(t *testing.T) string { return filepath.Join(t.TempDir(), "run") }
+func runDir(t testing.TB) string { return filepath.Join(t.TempDir(), "run") }
 
 // keeperPID is 0 when none runs.
-func keeperPID(t *testing.T, k *Keeper) int {
+func keeperPID(t testing.TB, k *Keeper) int {
 	t.Helper()
 	r, _, err := k.exchange(context.Background(), request{Op: opHello}, nil)
 	if err != nil {
@@ -254,7 +254,7 @@ func search(t *testing.T, pid int, marker string) map[string]int {
 }
 
 // wantClean checks a report of a whole scrub.
-func wantClean(t *testing.T, r driver.ScrubReport, size int64) {
+func wantClean(t testing.TB, r driver.ScrubReport, size int64) {
 	t.Helper()
 	if err := r.Clean(); err != nil {
 		t.Error(err)

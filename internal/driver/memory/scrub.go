@@ -262,7 +262,7 @@ func (s *scrub) readBack(ctx context.Context) error {
 		return err
 	}
 	r, err := b.readable()
-	if err == nil {
+	if err == nil && !b.mapped {
 		err = pieces(b.size, stepBytes, func(_, from, to int64) error { return populate(b.file, r[from:to], from, unix.MADV_POPULATE_READ) })
 	}
 	if err != nil {
