@@ -28,14 +28,16 @@ const (
 // waiting counts WebSockets without a ticket, of all handlers of the process.
 var waiting atomic.Int64
 
-// Serve opens a session on a request that asks for a WebSocket, and returns when it is over. from is where the request comes from, as the
+// Serve opens a session on a request that asks for a WebSocket. It returns when the session has begun or was refused: what net/http holds
+// for a request would be a third of what an idle session costs. Registry knows of the session from then on. from is where the request comes from, as the
 // caller's listener, cookies and TLS saw it, never as a header says.
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, from ticket.Binding) {
 	if err := h.Registry.enter(); err != nil {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
-	defer h.Registry.serving.Done()
+	left := h.Registry.serving.Done
+	defer func() { left() }()
 	// Browsers let any page open a WebSocket to anywhere, cookies included; the origin is what tells ours from others (SES-4). A request
 	// without one does not come from a page.
 	if !slices.Contains(h.Origins, r.Header.Get("Origin")) {
@@ -54,7 +56,8 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, from ticket.Bind
 	}
 	// Compression is off: pictures are compressed already, its memory would be ten times an idle session's, and it would let the length
 	// of what is sent tell what is in it (CRIME).
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Protocol}, InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
+	l := &line{}
+	ws, err := websocket.Accept(&hijacker{w, l}, r, &websocket.AcceptOptions{Subprotocols: []string{Protocol}, InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		waiting.Add(-1)
 		return // The library has answered.
@@ -70,8 +73,13 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, from ticket.Bind
 	}
 	ws.SetReadLimit(messageBytes)
 	s := h.newSession(ctx, ws, claims)
-	why := s.serve()
-	h.Log.Info("display session ended", "session", s.info.ID, "workspace", s.info.WorkspaceID, "user", s.info.UserSID, "reason", string(why))
+	s.browser.line = l
+	left = func() {} // The session does, when it has ended.
+	go func() {
+		defer h.Registry.serving.Done()
+		why := s.serve()
+		h.Log.Info("display session ended", "session", s.info.ID, "workspace", s.info.WorkspaceID, "user", s.info.UserSID, "reason", string(why))
+	}()
 }
 
 func offers(r *http.Request, protocol string) bool {

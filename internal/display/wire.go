@@ -19,7 +19,8 @@ var errQueue = errors.New("display: the browser takes nothing")
 
 // browser is the WebSocket as a stream of RFB in both directions. Reading is for one goroutine, writing for any.
 type browser struct {
-	ws *websocket.Conn
+	ws   *websocket.Conn
+	line *line
 	// ctx is not ended by the end of the session: the library would drop the connection without a farewell.
 	ctx     context.Context
 	stall   time.Duration
@@ -61,9 +62,7 @@ var errText = errors.New("display: text message in a session")
 
 // Write sends a piece of RFB. During a session only whoever holds writer may call it.
 func (b *browser) Write(p []byte) (int, error) {
-	ctx, cancel := context.WithTimeout(b.ctx, b.stall)
-	defer cancel()
-	if err := b.ws.Write(ctx, websocket.MessageBinary, p); err != nil {
+	if err := b.line.send(websocket.MessageBinary, p, b.stall); err != nil {
 		return 0, err
 	}
 	b.alive.Store(time.Now().UnixNano())
@@ -135,9 +134,7 @@ func (b *browser) note(text []byte) error {
 	if !b.writer.TryLock() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(b.ctx, b.stall)
-	err := b.ws.Write(ctx, websocket.MessageText, text)
-	cancel()
+	err := b.line.send(websocket.MessageText, text, b.stall)
 	b.writer.Unlock()
 	return errors.Join(err, b.flush())
 }

@@ -6,9 +6,10 @@ import (
 	"sync"
 )
 
-// blockBytes is the largest piece handed to a sink and what a busy stream holds; an idle one holds idleBytes.
+// blockBytes is the largest piece handed to a sink and what a busy stream holds; an idle one holds idleBytes. With the head of a WebSocket
+// frame before it a piece fills four TLS records and does not begin a fifth.
 const (
-	blockBytes = 64 << 10
+	blockBytes = 64<<10 - 16
 	idleBytes  = 64
 )
 
