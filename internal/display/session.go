@@ -208,8 +208,7 @@ func (s *session) watch(results chan error, writers *sync.WaitGroup) error {
 			return context.Cause(s.ctx)
 		case err := <-answered:
 			asking = false
-			// The library gives a ping five seconds to find a gap between two pieces. On a slow line there may be none: then it is
-			// the piece's own deadline that counts.
+			// On a slow line the ping follows a piece that takes its time: then it is the piece's own deadline that counts.
 			if err != nil && !s.browser.moved(asked) {
 				return s.fromBrowser(err)
 			}
