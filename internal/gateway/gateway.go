@@ -72,8 +72,7 @@ func (g *Gateway) Handler() http.Handler {
 	if g.Auth != nil {
 		g.portal(mux)
 	}
-	pages := http.FileServerFS(g.Pages)
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { pages.ServeHTTP(w, r) })
+	mux.Handle("GET /", newPages(g.Pages))
 	return guarded(mux)
 }
 
