@@ -3,7 +3,8 @@
 export const portal = process.env.PORTAL;
 export const code = 'WSCORP+7F3K2A';
 export const passwords = { ada: 'Lovelace-1815', grace: 'Hopper-1906', linus: 'old-Passw0rd', mary: 'Somerville-1780' };
-const secrets = [...Object.values(passwords), 'a-much-better-one'];
+// secrets are what no page may keep; scenarios with others add them.
+export const secrets = [...Object.values(passwords), 'a-much-better-one'];
 
 export const only = (name) => !process.env.ONLY || name.includes(process.env.ONLY);
 

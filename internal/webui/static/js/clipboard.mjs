@@ -7,6 +7,8 @@ import { clipboard as allows } from './words.mjs';
 
 // The gateway passes no more.
 const longest = 256 << 10;
+// Typing takes its time: this many characters need a minute and a half.
+const longestTyped = 2000;
 
 export class ClipboardPanel {
   #allowed = allows('none');
@@ -20,7 +22,7 @@ export class ClipboardPanel {
     this.news = news;
     this.text = byId('clip-text');
     byId('clip-send').addEventListener('click', () => this.#give(this.text.value, 'It is on the desktop\'s clipboard now.'));
-    byId('clip-type').addEventListener('click', () => this.#type(this.text.value));
+    byId('clip-type').addEventListener('click', () => this.#typeIt(this.text.value));
     byId('clip-copy').addEventListener('click', () => this.#copy());
     byId('clip-auto').addEventListener('change', (event) => this.#automatic(event.target.checked));
     window.addEventListener('focus', () => this.#fetch());
@@ -80,6 +82,12 @@ export class ClipboardPanel {
     this.#last = text;
     this.#send(text);
     this.#note(done);
+  }
+
+  #typeIt(text) {
+    if (text.length > longestTyped) return this.#note(`That is too long to be typed. ${longestTyped} characters are the most.`);
+    this.#note('');
+    this.#type(text);
   }
 
   async #copy() {

@@ -3,6 +3,10 @@
 
 import { change, keysymOf, keysyms, shifted } from './keys.mjs';
 
+// A machine's keyboard holds a few dozen keys that its guest has not taken yet, and drops the others. One character in this many milliseconds
+// leaves a guest that is busy for a moment the time to take them all.
+const pace = 40;
+
 // The field is never empty, so that the keyboard's backspace always has something to take away.
 const ground = '_'.repeat(64);
 
@@ -11,6 +15,8 @@ export class Typing {
   #before = ground;
   #screen = null;
   #held = new Map();
+  #waiting = [];
+  #timer = null;
 
   // toggled is told when the on-screen keyboard comes or goes, and when keys are held or let go.
   constructor(field, toggled) {
@@ -28,6 +34,7 @@ export class Typing {
   // attach gives the screen that keys go to; null: none.
   attach(screen) {
     this.#held.clear();
+    this.#waiting = [];
     this.#screen = screen;
     this.toggled();
   }
@@ -58,9 +65,9 @@ export class Typing {
     const now = this.#field.value;
     const { gone, written } = change(this.#before, now);
     this.#before = now;
-    for (let i = 0; i < gone; i++) this.#screen?.sendKey(keysyms.Backspace, 'Backspace');
+    for (let i = 0; i < gone; i++) this.#later((screen) => screen.sendKey(keysyms.Backspace, 'Backspace'));
     this.text(written);
-    if (gone + written.length > 0) this.letGo();
+    if (gone + written.length > 0) this.#later(() => this.letGo());
     // A word that is still being guessed must not be taken from under the keyboard.
     if (now.length > 400 || now.length < 16) this.#clear();
   }
@@ -73,16 +80,32 @@ export class Typing {
     if (event.key === 'Enter') this.#clear();
   }
 
+  // later sends keys when those before them have been sent, at a pace that loses none.
+  #later(send) {
+    this.#waiting.push(send);
+    if (this.#timer === null) this.#next();
+  }
+
+  #next() {
+    const send = this.#waiting.shift();
+    this.#timer = send ? setTimeout(() => this.#next(), pace) : null;
+    if (send && this.#screen) send(this.#screen);
+  }
+
   // tap presses a key together with those that are held, and lets them go.
   tap(code) {
-    this.#screen?.sendKey(keysyms[code], code);
-    this.letGo();
+    this.#later((screen) => {
+      screen.sendKey(keysyms[code], code);
+      this.letGo();
+    });
   }
 
   // chord presses keys together.
   chord(codes) {
-    for (const code of codes) this.#screen?.sendKey(keysyms[code], code, true);
-    for (const code of codes.toReversed()) this.#screen?.sendKey(keysyms[code], code, false);
+    this.#later((screen) => {
+      for (const code of codes) screen.sendKey(keysyms[code], code, true);
+      for (const code of codes.toReversed()) screen.sendKey(keysyms[code], code, false);
+    });
   }
 
   // text types a text, key by key.
@@ -90,10 +113,12 @@ export class Typing {
     for (const character of text.replaceAll('\r\n', '\n')) {
       const keysym = keysymOf(character);
       if (keysym === 0) continue;
-      const shift = shifted(character) && !this.#held.has('ShiftLeft');
-      if (shift) this.#screen?.sendKey(keysyms.ShiftLeft, 'ShiftLeft', true);
-      this.#screen?.sendKey(keysym, '');
-      if (shift) this.#screen?.sendKey(keysyms.ShiftLeft, 'ShiftLeft', false);
+      this.#later((screen) => {
+        const shift = shifted(character) && !this.#held.has('ShiftLeft');
+        if (shift) screen.sendKey(keysyms.ShiftLeft, 'ShiftLeft', true);
+        screen.sendKey(keysym, '');
+        if (shift) screen.sendKey(keysyms.ShiftLeft, 'ShiftLeft', false);
+      });
     }
   }
 
