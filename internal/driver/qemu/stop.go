@@ -53,8 +53,10 @@ func (d *Driver) Stop(ctx context.Context, id ident.WorkspaceID) (driver.Machine
 func (d *Driver) stop(ctx context.Context, m *machine) error {
 	if m.Saved == nil && m.live.alive() {
 		if err := d.keep(ctx, m); err != nil {
-			// The guest goes on: a stop that fails must not cost anybody their work.
-			return errors.Join(err, m.live.monitor.Execute(context.WithoutCancel(ctx), "cont", nil, nil))
+			// The guest goes on: a stop that fails, or whose caller has gone away in the middle of it, must not cost anybody their work.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), adoptTimeout)
+			defer cancel()
+			return errors.Join(err, d.settle(ctx, m))
 		}
 	}
 	report, err := d.scrubRun(ctx, m)

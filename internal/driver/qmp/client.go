@@ -153,8 +153,9 @@ func (c *Client) deadline(ctx context.Context) (context.Context, context.CancelF
 // Execute has QEMU execute a command. arguments is a struct or map that encodes as a JSON object, or nil; result is where the answer is decoded
 // to, or nil. files are passed with the command (getfd, add-fd), on a unix socket only.
 //
-// *Error: QEMU refused. When ctx ends before the answer the error wraps ErrSilent and ctx's, and the connection is unusable from then on:
-// nobody could tell whose a late answer is, or what QEMU has done. ErrClosed: it was unusable before, or became so now.
+// *Error: QEMU refused. When time runs out before the answer the error wraps ErrSilent and ctx's, and the connection is unusable from then on:
+// QEMU may never speak again. A ctx that is cancelled says nothing about QEMU, only that the caller has gone away: the command is carried out,
+// its answer is thrown away, and the connection stays. ErrClosed: it was unusable before, or became so now.
 func (c *Client) Execute(ctx context.Context, command string, arguments, result any, files ...*os.File) error {
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
@@ -177,12 +178,12 @@ func (c *Client) Execute(ctx context.Context, command string, arguments, result 
 	c.mu.Lock()
 	c.pending[id] = answer
 	c.mu.Unlock()
-	err = c.send(ctx, line, files)
+	err = c.sendWhole(ctx, line, files)
 	<-c.writing
 	if err != nil {
 		// Half a line may be out.
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%w: %s: %w", ErrSilent, command, ctx.Err())
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("%w: %s: %w", ErrSilent, command, context.DeadlineExceeded)
 		}
 		c.fail(err)
 		return fmt.Errorf("qmp: %s: %w", command, errors.Join(err, c.broken()))
@@ -193,10 +194,21 @@ func (c *Client) Execute(ctx context.Context, command string, arguments, result 
 	case <-c.done:
 		return fmt.Errorf("qmp: %s: %w", command, c.broken())
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return fmt.Errorf("qmp: %s: not waited for: %w", command, ctx.Err())
+		}
 		err := fmt.Errorf("%w: %s: %w", ErrSilent, command, ctx.Err())
 		c.fail(err)
 		return err
 	}
+}
+
+// sendWhole writes a line within ctx's time, and all of it though ctx is cancelled meanwhile.
+func (c *Client) sendWhole(ctx context.Context, line []byte, files []*os.File) error {
+	until, _ := ctx.Deadline()
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+	defer cancel()
+	return c.send(ctx, line, files)
 }
 
 // send writes a line, with files on its first byte.

@@ -199,6 +199,33 @@ func TestCancellingWhileQueuedToWriteDoesNoHarm(t *testing.T) {
 	}
 }
 
+func TestACallerThatGoesAwayBeforeTheAnswerLeavesTheConnectionToTheOthers(t *testing.T) {
+	asked, held := make(chan struct{}), make(chan struct{})
+	c := connect(t, Options{}, func(q request) []string {
+		if q.Execute == "stop" {
+			close(asked)
+			<-held
+		}
+		return []string{returning(q, `{"status": "`+q.Execute+`"}`)}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	go func() { gone <- c.Execute(ctx, "stop", nil, nil) }()
+	<-asked
+	cancel()
+	if err := <-gone; !errors.Is(err, context.Canceled) || errors.Is(err, ErrSilent) {
+		t.Errorf("%v", err)
+	}
+	close(held)
+	var s struct{ Status string }
+	if err := c.Execute(t.Context(), "query-status", nil, &s); err != nil || s.Status != "query-status" {
+		t.Errorf("the next command got %q, %v", s.Status, err)
+	}
+	if err := c.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAHostilePeerEndsTheConnectionAndNothingElse(t *testing.T) {
 	for name, answer := range map[string]func(request) string{
 		"not JSON":                func(request) string { return "%$&\n" },
