@@ -10,6 +10,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // The errors of all drivers; every method's comment says which of them it gives. Anything else, and ErrUnavailable, means that the effect may or
@@ -25,7 +26,18 @@ var (
 	ErrOrder = errors.New("driver: not allowed in this state")
 	// ErrUnclean: a scrub read something other than zero back. The object stays; nothing may be released or certified.
 	ErrUnclean = errors.New("driver: memory is not clean")
+	// ErrNoSpace: the host's file system is full. What was begun is taken back; asking again helps once somebody has made space.
+	ErrNoSpace = errors.New("driver: the host has no disk space left")
 )
+
+// OutOfSpace tells whether err comes of a full file system, whoever found it full: Carrel, another program, or another process.
+func OutOfSpace(err error) bool {
+	return errors.Is(err, ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// CodeImageUnusable is the PermanentError's code of an image that is missing, damaged, or another than a volume lies on. It is the one that goes
+// away without any WorkSpace's being changed: when somebody mends the image.
+const CodeImageUnusable = "ImageUnusable"
 
 // PermanentError says that asking again cannot help: the request itself, or the machine it is made of, must change.
 type PermanentError struct {

@@ -31,6 +31,9 @@ type failure struct {
 	Message string
 }
 
+// noSpace is the kind of what a full file system makes fail; system calls' own words for it become that too.
+const noSpace = "no-space"
+
 // kinds are the errors of the contracts, which keep their identity on the way.
 var kinds = map[string]error{
 	"not-found":     driver.ErrNotFound,
@@ -38,6 +41,7 @@ var kinds = map[string]error{
 	"unavailable":   driver.ErrUnavailable,
 	"order":         driver.ErrOrder,
 	"unclean":       driver.ErrUnclean,
+	noSpace:         driver.ErrNoSpace,
 	"no-user":       directory.ErrNoUser,
 	"no-directory":  directory.ErrNoDirectory,
 	"dir-down":      directory.ErrUnavailable,
@@ -53,6 +57,9 @@ func encodeError(err error) *failure {
 	var login *directory.LoginError
 	if errors.As(err, &login) {
 		return &failure{Kind: "login", Code: string(login.Reason), Message: err.Error()}
+	}
+	if driver.OutOfSpace(err) {
+		return &failure{Kind: noSpace, Message: err.Error()}
 	}
 	for name, kind := range kinds {
 		if errors.Is(err, kind) {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"syscall"
 	"testing"
 
 	"carrel/internal/clock"
@@ -84,6 +85,10 @@ func TestErrorsKeepTheirIdentity(t *testing.T) {
 	p := driver.AsPermanent(decodeError(encodeError(fmt.Errorf("create: %w", driver.Permanent("ImageUnusable", errors.New("cut off"))))))
 	if p == nil || p.Code != "ImageUnusable" || p.Err.Error() != "cut off" {
 		t.Errorf("%v", p)
+	}
+	full := &os.PathError{Op: "write", Path: "/x", Err: syscall.ENOSPC}
+	if got := decodeError(encodeError(fmt.Errorf("save: %w: %w", driver.ErrUnavailable, full))); !driver.OutOfSpace(got) {
+		t.Errorf("a full file system: %v", got)
 	}
 	var login *directory.LoginError
 	if got := decodeError(encodeError(&directory.LoginError{Reason: directory.ReasonLocked})); !errors.As(got, &login) || login.Reason != directory.ReasonLocked {

@@ -101,6 +101,9 @@ func (e *Engine[T]) backOff(ctx context.Context, p *Plan[T], s *Step[T], id stri
 		pause = time.Duration(float64(pause) * spread.Seconds())
 		next, attempts = tx.Now().Add(pause), b.Attempts+1
 		*b = state.Backoff{Step: name, Attempts: attempts, Next: next, Error: shortened(cause.Error())}
+		if p.Delayed != nil {
+			p.Delayed(rec, cause)
+		}
 		state.Put(tx, e.cfg.Table, rec)
 		return nil
 	})

@@ -40,6 +40,9 @@ type Plan[T any] struct {
 	// Failed tells whether err is final for this plan and if so makes rec say it. nil: nothing is final, all is tried again.
 	// It runs in a transaction and may run again. The plan must not be chosen for the record any more afterwards.
 	Failed func(rec *T, now time.Time, err error) bool
+	// Delayed makes rec say why the plan has to wait, when err is something that somebody should know of. It runs in the transaction that records
+	// when the step is tried again, and may run again. May be nil.
+	Delayed func(rec *T, err error)
 }
 
 // Choice is what to do about a record.

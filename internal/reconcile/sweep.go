@@ -19,6 +19,8 @@ type Sweeper struct {
 	Log   *slog.Logger
 	// Every is the pause between two rounds; 5 minutes when 0.
 	Every time.Duration
+	// Now begins a round before its time when it receives; may be nil.
+	Now <-chan struct{}
 }
 
 // Run sweeps until ctx ends, and returns nil then.
@@ -34,6 +36,8 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		fired, stop := s.Clock.After(every)
 		select {
 		case <-fired:
+		case <-s.Now:
+			stop()
 		case <-ctx.Done():
 			stop()
 			return nil

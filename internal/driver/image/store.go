@@ -37,6 +37,9 @@ type Store struct {
 	key evidence.Signer
 	// mu keeps two full verifications of one image from running at once in this process.
 	mu sync.Mutex
+	// rejected are the images that OpenImage has read in full and refused, by directory: many desktops may wait for one to be mended, and each asks
+	// again and again. Held with mu.
+	rejected map[string]rejection
 }
 
 // Info is an image of the store.
@@ -276,5 +279,5 @@ func unusable(id ident.ImageID, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err // nothing is said about the image
 	}
-	return driver.Permanent("ImageUnusable", fmt.Errorf("image %s: %w", id, err))
+	return driver.Permanent(driver.CodeImageUnusable, fmt.Errorf("image %s: %w", id, err))
 }

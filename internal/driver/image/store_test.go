@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"carrel/internal/driver"
 	"carrel/internal/ident"
@@ -132,6 +133,51 @@ func TestOneFlippedByteIsFoundAndTheFileNamed(t *testing.T) {
 				wantUnusable(t, err, name)
 			}
 		})
+	}
+}
+
+func TestADamagedImageIsReadOnceUntilSomebodyMendsIt(t *testing.T) {
+	s := added(t)
+	dir := filepath.Join(s.dir, string(testID))
+	disk := filepath.Join(dir, DiskName)
+	whole, err := os.ReadFile(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, disk, 77, []byte{'!'})
+	_, err = s.OpenImage(context.Background(), testID)
+	wantUnusable(t, err, DiskName)
+	first := s.rejected[dir].err
+	_, err = s.OpenImage(context.Background(), testID)
+	wantUnusable(t, err, DiskName)
+	if !errors.Is(err, first) {
+		t.Errorf("it was read again: %v", err)
+	}
+	// The kernel's times are coarser than this test is quick.
+	later := func(h int) {
+		if at := time.Now().Add(time.Duration(h) * time.Hour); os.Chtimes(disk, at, at) != nil {
+			t.Fatal("no times")
+		}
+	}
+	overwrite(t, disk, 77, []byte{'?'})
+	later(1)
+	_, err = s.OpenImage(context.Background(), testID)
+	wantUnusable(t, err, DiskName)
+	if errors.Is(err, first) {
+		t.Error("it was not read again although it has changed")
+	}
+	if _, err := s.Verify(context.Background(), testID); err == nil {
+		t.Error("whoever asks for it has it read")
+	}
+	overwrite(t, disk, 0, whole)
+	later(2)
+	img, err := s.OpenImage(context.Background(), testID)
+	if err != nil {
+		t.Fatalf("mended: %v", err)
+	}
+	_ = img.Close()
+	if len(s.rejected) != 0 {
+		t.Errorf("still remembered: %+v", s.rejected)
 	}
 }
 

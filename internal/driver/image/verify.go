@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -187,7 +188,7 @@ func (s *Store) OpenImage(ctx context.Context, id ident.ImageID) (*driver.OpenIm
 	}
 	if err == nil {
 		_ = img.Close()
-		if err = s.verifyAndSeal(ctx, dir); err == nil {
+		if err = s.verifyOnce(ctx, dir); err == nil {
 			if img, sealed, err = s.open(dir, id); err == nil && sealed {
 				return img, nil
 			}
@@ -198,6 +199,51 @@ func (s *Store) OpenImage(ctx context.Context, id ident.ImageID) (*driver.OpenIm
 		}
 	}
 	return nil, unusable(id, err)
+}
+
+// rejection is a full verification that failed: what the files were like, and why.
+type rejection struct {
+	files []sealedFile
+	err   error
+}
+
+// verifyOnce is verifyAndSeal, which does not read again what it has refused and what nobody has touched since. The caller holds mu.
+func (s *Store) verifyOnce(ctx context.Context, dir string) error {
+	before, err := look(dir)
+	if err != nil {
+		return err
+	}
+	if r, ok := s.rejected[dir]; ok && slices.Equal(r.files, before) {
+		return r.err
+	}
+	delete(s.rejected, dir)
+	if err = s.verifyAndSeal(ctx, dir); err != nil && ctx.Err() == nil {
+		if s.rejected == nil {
+			s.rejected = map[string]rejection{}
+		}
+		s.rejected[dir] = rejection{before, err}
+	}
+	return err
+}
+
+// look says what the files of an image are like, but for the seal: its change means nothing.
+func look(dir string) ([]sealedFile, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []sealedFile
+	for _, e := range entries {
+		var st unix.Stat_t
+		if e.Name() == sealName {
+			continue
+		}
+		if err := unix.Lstat(filepath.Join(dir, e.Name()), &st); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+		}
+		out = append(out, sealedFile{Name: e.Name(), Inode: st.Ino, Size: st.Size, MTime: st.Mtim.Nano(), CTime: st.Ctim.Nano()})
+	}
+	return out, nil
 }
 
 // open opens the files of the image in dir; sealed says whether all of them are those that were read in full.

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"carrel/internal/driver"
 )
 
 // ErrRefused: the key does not open the disk, or the disk has no LUKS header any more.
@@ -108,6 +110,9 @@ func (q QemuImg) run(ctx context.Context, disk *os.File, key []byte, args []stri
 	text := said(out)
 	if refused(text) {
 		return nil, fmt.Errorf("%w: %s", ErrRefused, text)
+	}
+	if strings.Contains(text, "No space left on device") || strings.Contains(text, "Disk quota exceeded") {
+		return nil, fmt.Errorf("%s %s: %w: %s", program, args[0], driver.ErrNoSpace, text)
 	}
 	return nil, fmt.Errorf("%s %s: %w: %s", program, args[0], err, text)
 }

@@ -238,7 +238,7 @@ func (v *Volumes) openRest(ctx context.Context, r *record, o *driver.OpenVolume)
 			return err
 		}
 		if image.Digest != r.ImageDigest {
-			return errors.Join(driver.Permanent("ImageUnusable", fmt.Errorf("volume %s lies on content %s of image %s, which now is %s", r.ID, r.ImageDigest, r.ImageID, image.Digest)), image.Close())
+			return errors.Join(driver.Permanent(driver.CodeImageUnusable, fmt.Errorf("volume %s lies on content %s of image %s, which now is %s", r.ID, r.ImageDigest, r.ImageID, image.Digest)), image.Close())
 		}
 		disk := image.Disk
 		o.Backing = append(o.Backing, disk)
@@ -262,7 +262,7 @@ func (v *Volumes) openRest(ctx context.Context, r *record, o *driver.OpenVolume)
 func (v *Volumes) image(ctx context.Context, id ident.ImageID) (*driver.OpenImage, error) {
 	i, err := v.cfg.Images.OpenImage(ctx, id)
 	if errors.Is(err, driver.ErrNotFound) {
-		return nil, driver.Permanent("ImageUnusable", fmt.Errorf("this host has no image %s", id))
+		return nil, driver.Permanent(driver.CodeImageUnusable, fmt.Errorf("this host has no image %s", id))
 	}
 	return i, err
 }

@@ -438,6 +438,12 @@ func TestTheToolsOwnWordsForARefusedKey(t *testing.T) {
 			t.Errorf("%q", text)
 		}
 	}
+	full := func(context.Context, string, []string, []*os.File) ([]byte, error) {
+		return []byte("qemu-img: /proc/self/fd/3: Could not resize image: No space left on device"), errors.New("exit status 1")
+	}
+	if err := (QemuImg{Run: full}).Format(t.Context(), os.Stdin, 1<<30, []byte("key")); !driver.OutOfSpace(err) || errors.Is(err, ErrRefused) {
+		t.Errorf("a full file system: %v", err)
+	}
 	if got := said([]byte("one\ntwo  " + strings.Repeat("x", 900))); !strings.HasPrefix(got, "one two x") || len(got) != 500 {
 		t.Errorf("%q", got)
 	}

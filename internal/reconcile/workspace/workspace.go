@@ -66,6 +66,8 @@ type Reconciler struct {
 	*planner
 	engine *reconcile.Engine[state.Workspace]
 	sweep  time.Duration
+	// now asks for a sweep.
+	now chan struct{}
 }
 
 // New makes the reconciler. Call it before the DB's Run, then Run it.
@@ -82,7 +84,15 @@ func New(cfg Config) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reconciler{planner: p, engine: engine, sweep: cfg.Sweep}, nil
+	return &Reconciler{planner: p, engine: engine, sweep: cfg.Sweep, now: make(chan struct{}, 1)}, nil
+}
+
+// Look compares drivers and records soon instead of at the next sweep: for whoever has seen that a desktop is not what its record says.
+func (r *Reconciler) Look() {
+	select {
+	case r.now <- struct{}{}:
+	default: // It is asked for already.
+	}
 }
 
 // Depth is how many WorkSpaces are ready to be worked on, being worked on, and waiting for their time.
@@ -92,7 +102,7 @@ func (r *Reconciler) Depth() (ready, working, waiting int) { return r.engine.Dep
 func (r *Reconciler) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.engine.Run(ctx) })
-	sweeper := &reconcile.Sweeper{Sweep: r.Sweep, Clock: r.clock, Log: r.log, Every: r.sweep}
+	sweeper := &reconcile.Sweeper{Sweep: r.Sweep, Clock: r.clock, Log: r.log, Every: r.sweep, Now: r.now}
 	g.Go(func() error { return sweeper.Run(ctx) })
 	return g.Wait()
 }
@@ -139,7 +149,7 @@ func newPlanner(cfg Config) *planner {
 }
 
 func (*planner) plan(name string, steps []step) *plan {
-	return &plan{Name: name, Steps: steps, Backoff: func(rec *record) *state.Backoff { return &rec.Status.Backoff }}
+	return &plan{Name: name, Steps: steps, Backoff: func(rec *record) *state.Backoff { return &rec.Status.Backoff }, Delayed: delayed}
 }
 
 // plans lists all plans.
@@ -181,10 +191,11 @@ func (p *planner) choose(rec *record, now time.Time) reconcile.Choice[record] {
 	return reconcile.Choice[record]{}
 }
 
-// failedForGood makes a create or start that cannot succeed end in ERROR.
+// failedForGood makes a create or start that cannot succeed end in ERROR. An image that cannot be used is not that: once it is mended all
+// desktops that waited for it go on, and nobody has to ask for each of them.
 func failedForGood(rec *record, now time.Time, err error) bool {
 	final := driver.AsPermanent(err)
-	if final == nil {
+	if final == nil || final.Code == driver.CodeImageUnusable {
 		return false
 	}
 	enter(rec, Error, now)

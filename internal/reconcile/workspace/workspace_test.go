@@ -5,7 +5,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +83,64 @@ func (p *process) live(id ident.WorkspaceID) {
 	p.await(id, func(w *state.Workspace) bool { return in(Available)(w) && w.Status.Reboots == 1 })
 	p.change(id, func(w *state.Workspace) { w.Spec.Power = state.PowerTerminated })
 	p.await(id, gone)
+}
+
+// What an administrator has to mend is in the record while it is waited for, and nobody has to ask again afterwards.
+func TestADesktopThatWaitsForItsHostSaysWhyAndGoesOn(t *testing.T) {
+	image := driver.Permanent(driver.CodeImageUnusable, errors.New("image wsi-0a1b2c3d4: disk.qcow2: cut off"))
+	for name, c := range map[string]struct {
+		err        error
+		code, says string
+	}{
+		"a full disk":                  {fmt.Errorf("create volume: %w", driver.ErrNoSpace), "InsufficientDiskSpace", "disk space"},
+		"a full disk, by the kernel":   {&os.PathError{Op: "write", Path: "/secret/path", Err: syscall.ENOSPC}, "InsufficientDiskSpace", "disk space"},
+		"an image that cannot be used": {fmt.Errorf("start: %w", image), "ImageUnusable", "wsi-0a1b2c3d4"},
+	} {
+		for plan, sc := range scenarios() {
+			if plan == "terminate" || plan == "autostop" {
+				continue // The one never says more than that it is delayed, the other touches nothing.
+			}
+			t.Run(name+"/"+plan, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { sc[0].waits(t, plan, c.err, c.code, c.says) })
+			})
+		}
+	}
+}
+
+func (sc scenario) waits(t *testing.T, plan string, cause error, code, says string) {
+	w := newWorld(t)
+	p := w.run(nil)
+	sc.before(p)
+	p.stop()
+	var mended atomic.Bool
+	p = w.run(func(p *process) {
+		for _, pl := range p.rec.plans() {
+			for i := range pl.Steps {
+				if s := &pl.Steps[i]; pl.Name == plan && s.Name != "begin" {
+					do := s.Do
+					s.Do = func(ctx context.Context, rec *record) (effect, error) {
+						if !mended.Load() {
+							return nil, cause
+						}
+						return do(ctx, rec)
+					}
+				}
+			}
+		}
+	})
+	sc.trigger(p)
+	p.await(subject, func(rec *state.Workspace) bool { return rec != nil && rec.Status.Backoff.Attempts > 3 })
+	rec, _ := p.get(subject)
+	if s := rec.Status; s.ErrorCode != code || !strings.Contains(s.ErrorMessage, says) || strings.Contains(s.ErrorMessage, "/secret") || s.State == Error {
+		t.Errorf("while it waits: %+v", s)
+	}
+	mended.Store(true)
+	p.await(subject, sc.ends)
+	if rec, _ = p.get(subject); rec.Status.ErrorCode != "" || rec.Status.ErrorMessage != "" {
+		t.Errorf("afterwards: %+v", rec.Status)
+	}
+	w.wantDesktop(rec, sc.machine)
+	p.stop()
 }
 
 func TestCreateThatCannotSucceedEndsInError(t *testing.T) {
