@@ -50,6 +50,7 @@ type house struct {
 	// pages are the portal's; sessions the live screens.
 	pages       fs.FS
 	sessions    display.Registry
+	presence    *presence
 	watch       *watch
 	workspaces  *workspace.Reconciler
 	directories *directory.Reconciler
@@ -76,6 +77,7 @@ func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Proce
 		return nil, err
 	}
 	h.watch = newWatch(h.db, &h.sessions)
+	h.presence = &presence{db: h.db, sessions: &h.sessions, clock: h.clock, log: log, patience: conf.Requests.Deadline}
 	if h.authority, err = pki.Open(pki.Options{Dir: filepath.Join(conf.State.Dir, "pki")}); err != nil {
 		return nil, err
 	}

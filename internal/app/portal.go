@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,8 +38,8 @@ func (h *house) portal(l *listeners) (*gateway.Gateway, error) {
 		return h.screenPolicy(ctx, c)
 	}
 	screens := &display.Handler{
-		Tickets: tickets, Screens: h.desks.Screens, Registry: &h.sessions, Policy: policy, Origins: l.origins(),
-		Clock: clock.System{}, Random: random, Log: h.log, Connected: h.connected, Disconnected: h.disconnected,
+		Tickets: tickets, Screens: lookedAfter{h.desks.Screens, h.workspaces.Look}, Registry: &h.sessions, Policy: policy, Origins: l.origins(),
+		Clock: clock.System{}, Random: random, Log: h.log, Connected: h.presence.connected, Disconnected: h.disconnected,
 	}
 	g.Directories, g.Auth, g.Passwords, g.Desktops = h.admits, h.desks.Auth, h.desks.Passwords, people{h}
 	g.Tickets, g.Random, g.Log = tickets, random, h.log
@@ -127,7 +128,7 @@ func shown(r state.Reader, w *state.Workspace) gateway.Desktop {
 	d.CanConnect = st == "AVAILABLE"
 	d.CanStart = st == "STOPPED" && w.Spec.Power == state.PowerStopped
 	d.CanRestart = (st == "AVAILABLE" || st == "UNHEALTHY") && mayRestart(r, w)
-	if st == "ERROR" || st == "UNHEALTHY" {
+	if st == "ERROR" || st == "UNHEALTHY" || w.Status.ErrorCode != "" {
 		d.Detail = "Your administrator can see what is wrong."
 	}
 	return d
@@ -197,44 +198,6 @@ func (h *house) screenPolicy(_ context.Context, c ticket.Claims) (display.Policy
 	return display.Policy{Title: shown(snap, w).Name, Clipboard: display.ClipboardBoth}, nil
 }
 
-// connected and disconnected keep what DescribeWorkspacesConnectionStatus tells, and what auto-stop goes by.
-func (h *house) connected(i display.Info) { h.note(i, "CONNECTED") }
-
-func (h *house) disconnected(i display.Info, _ display.Reason) {
-	if len(h.sessions.List(display.Match{WorkspaceID: i.WorkspaceID})) > 0 {
-		return // Taken over by another window.
-	}
-	h.note(i, "DISCONNECTED")
-}
-
-func (h *house) note(i display.Info, connection string) {
-	ctx, cancel := context.WithTimeout(context.Background(), h.conf.Requests.Deadline)
-	defer cancel()
-	_, err := h.db.Update(ctx, func(tx *state.Tx) error {
-		w, ok := state.Get(tx, state.Workspaces, string(i.WorkspaceID))
-		if !ok {
-			return nil
-		}
-		next := state.Clone(w)
-		next.Status.Connection, next.Status.CheckedAt, next.Status.LastUserSeen = connection, tx.Now(), tx.Now()
-		state.Put(tx, state.Workspaces, next)
-		return nil
-	})
-	if err != nil {
-		h.log.Warn("connection not noted", "desktop", i.WorkspaceID, "connection", connection, "error", err)
-	}
-}
-
-// nobodyConnected corrects what a process that ended with people connected has left.
-func (h *house) nobodyConnected(ctx context.Context) error {
-	for w := range state.All(h.db.Snapshot(), state.Workspaces) {
-		if w.Status.Connection == "CONNECTED" {
-			h.note(display.Info{WorkspaceID: w.ID}, "DISCONNECTED")
-		}
-	}
-	return ctx.Err()
-}
-
 // passwordsDir holds the first passwords of users that Carrel itself has made, a file each, until their administrator removes them.
 const passwordsDir = "passwords"
 
@@ -283,6 +246,30 @@ func (h *house) firstPassword(ctx context.Context, id ident.DirectoryID, name st
 		return "", errors.Join(err, os.Remove(path))
 	}
 	return path, nil
+}
+
+// disconnected notes the end of a session. One that ended by itself is a sign that its desktop is no longer what its record says.
+func (h *house) disconnected(i display.Info, why display.Reason) {
+	h.presence.disconnected(i)
+	if why == display.ReasonDesktopEnded || why == display.ReasonUnreachable {
+		h.workspaces.Look()
+	}
+}
+
+// lookedAfter are screens whose failures are looked into: whoever waits for a desktop that is not there finds it started again soon, not at the
+// next sweep.
+type lookedAfter struct {
+	driver.Screens
+	look func()
+}
+
+// Connect as in driver.Screens.
+func (l lookedAfter) Connect(ctx context.Context, id ident.WorkspaceID) (net.Conn, error) {
+	conn, err := l.Screens.Connect(ctx, id)
+	if err != nil {
+		l.look()
+	}
+	return conn, err
 }
 
 // desks is what desktops are made of and reached by, simulated or on a host.

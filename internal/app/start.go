@@ -63,7 +63,7 @@ func (h *house) initialise(ctx context.Context) error {
 			}
 		}
 	}
-	return h.nobodyConnected(ctx)
+	return nil
 }
 
 // provision makes the simulated domain of a directory that was written as Active: there its reconciler has nothing to do.
@@ -133,6 +133,7 @@ func (h *house) background() []func(context.Context) error {
 		h.watchStore,
 		h.watch.Run,
 		h.sweepNetworks,
+		h.presence.Run,
 		collect,
 	}
 }
@@ -145,6 +146,18 @@ func (h *house) sweepNetworks(ctx context.Context) error {
 	}
 	s := &reconcile.Sweeper{Clock: h.clock, Log: h.log, Sweep: func(ctx context.Context) error { return network.Sweep(ctx, h.db, h.desks.VPCs, h.log) }}
 	return s.Run(ctx)
+}
+
+// farewell waits for the end and then tells everybody at a screen that Carrel is shutting down: an HTTP server forgets the connections that
+// became WebSockets.
+func (h *house) farewell(ctx context.Context) error {
+	<-ctx.Done()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), front.Grace)
+	defer cancel()
+	if err := h.sessions.Shutdown(end); err != nil {
+		h.log.Warn("not everybody at a screen has answered the farewell", "error", err)
+	}
+	return nil
 }
 
 // watchStore ends when the store has failed for good.
@@ -217,6 +230,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 		func(ctx context.Context) error { return front.ServeTLS(ctx, split.TLS(), portal) },
 		func(ctx context.Context) error { return front.ServePlain(ctx, split.Plain(), plain) },
 		func(ctx context.Context) error { return front.ServePlain(ctx, l.ops, ops) },
+		h.farewell,
 	}
 	if l.metrics != nil {
 		m := front.NewServer(h.metrics.Handler(h.conf.Metrics.Pprof), limits, h.log)

@@ -43,7 +43,8 @@ func Supervise(ctx context.Context, conf *config.Config, args Arguments, p Proce
 	}
 	// By this name the program is found by every user, also where the directories above it are closed to them.
 	const self = "/proc/self/exe"
-	hostCtx, stopHost := context.WithCancel(ctx)
+	// It is stopped after the control plane, which says farewell to people whose screens come by way of it.
+	hostCtx, stopHost := context.WithCancel(context.WithoutCancel(ctx))
 	hostDone := make(chan struct{})
 	go func() {
 		defer close(hostDone)

@@ -75,8 +75,15 @@ var (
 	WorkspacesByDirectory = Index[Workspace]{"directory", func(w *Workspace) []string { return []string{string(w.Spec.DirectoryID)} }}
 	WorkspacesByUser      = Index[Workspace]{"user", func(w *Workspace) []string { return []string{UserKey(w.Spec.DirectoryID, w.Spec.UserName)} }}
 	WorkspacesByBundle    = Index[Workspace]{"bundle", func(w *Workspace) []string { return []string{string(w.Spec.BundleID)} }}
-	Workspaces            = &Definition[Workspace]{Table: WorkspaceTable, ID: func(r *Workspace) string { return string(r.ID) }, Meta: func(r *Workspace) *Meta { return &r.Meta },
-		Indexes: []Index[Workspace]{WorkspacesByDirectory, WorkspacesByUser, WorkspacesByBundle},
+	// WorkspacesConnected finds, under "CONNECTED", the few that somebody is connected to.
+	WorkspacesConnected = Index[Workspace]{"connected", func(w *Workspace) []string {
+		if w.Status.Connection != "CONNECTED" {
+			return nil
+		}
+		return []string{w.Status.Connection}
+	}}
+	Workspaces = &Definition[Workspace]{Table: WorkspaceTable, ID: func(r *Workspace) string { return string(r.ID) }, Meta: func(r *Workspace) *Meta { return &r.Meta },
+		Indexes: []Index[Workspace]{WorkspacesByDirectory, WorkspacesByUser, WorkspacesByBundle, WorkspacesConnected},
 		packed:  newCodec(reflect.TypeFor[Workspace]()), setID: func(w *Workspace, id string) { w.ID = ident.WorkspaceID(id) }}
 
 	Directories = &Definition[Directory]{Table: DirectoryTable, ID: func(r *Directory) string { return string(r.ID) }, Meta: func(r *Directory) *Meta { return &r.Meta }}
