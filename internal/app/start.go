@@ -204,7 +204,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	limits := front.Limits{Header: r.HeaderTimeout, Body: r.BodyTimeout, Deadline: r.Deadline, Idle: r.IdleTimeout}
 	i := h.installation
 	door := &front.Door{
-		Codec: codec, Handlers: h.handlers(), Audit: h.audit, Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
+		Codec: codec, Handlers: h.handlers(), Audit: h.audit, Strangers: front.NewStrangers(clock.System{}), Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
 		Auth:      identity.New(identity.Config{DB: h.db, Clock: clock.System{}, Account: i.AccountID, Region: i.Region, Partition: i.Partition}),
 		AccountID: i.AccountID, Region: i.Region, MaxBody: r.MaxBodyBytes, Deadline: r.Deadline,
 	}
@@ -231,6 +231,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 		func(ctx context.Context) error { return front.ServePlain(ctx, split.Plain(), plain) },
 		func(ctx context.Context) error { return front.ServePlain(ctx, l.ops, ops) },
 		h.farewell,
+		func(ctx context.Context) error { return door.Strangers.Run(ctx, door) },
 	}
 	if l.metrics != nil {
 		m := front.NewServer(h.metrics.Handler(h.conf.Metrics.Pprof), limits, h.log)

@@ -33,17 +33,19 @@ type Observer interface {
 	Request(service, operation, code string, took time.Duration)
 }
 
-// Door is the API door. All fields must be set.
+// Door is the API door. All fields but Strangers must be set.
 type Door struct {
 	// Codec knows the services: the credential scope chooses among them.
 	Codec    *awsproto.Codec
 	Handlers service.Table
 	Auth     *identity.Authenticator
 	Audit    Auditor
-	Observer Observer
-	Clock    clock.Clock
-	Rand     io.Reader
-	Log      *slog.Logger
+	// Strangers bounds the records of unauthenticated failures; nil: each is recorded. Whoever sets it runs it.
+	Strangers *Strangers
+	Observer  Observer
+	Clock     clock.Clock
+	Rand      io.Reader
+	Log       *slog.Logger
 	// AccountID and Region are the installation's.
 	AccountID, Region string
 	// MaxBody is the largest body in bytes; Deadline how long one request may take.

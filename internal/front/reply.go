@@ -56,6 +56,9 @@ func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
 // record writes the CloudTrail record. A change waits until its record is on disk; a record that cannot be written turns the answer
 // into a fault, because what is not recorded must not look done.
 func (d *Door) record(ctx context.Context, x *exchange) {
+	if !d.recorded(x) {
+		return
+	}
 	rec := d.event(x)
 	changed := x.err == nil && !x.op.ReadOnly
 	if err := d.Audit.Write(context.WithoutCancel(ctx), rec, changed); err != nil {
