@@ -202,6 +202,7 @@ func (s sealedBoot) Open(name string) (fs.File, error) {
 	return s.MapFS.Open(name)
 }
 
+// VMM-6: memory merging, swap, dumps, threads that share a core and open vulnerabilities are among what is looked for and reported.
 func TestOneThingWrong(t *testing.T) {
 	broken := errors.New("broken")
 	for _, tc := range []struct {

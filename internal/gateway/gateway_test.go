@@ -109,6 +109,9 @@ func TestPagesCannotBeFramedOrScripted(t *testing.T) {
 		r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Strict-Transport-Security") == "" {
 		t.Errorf("SES-4: %d %v", r.StatusCode, r.Header)
 	}
+	if r.Header.Get("Referrer-Policy") != "no-referrer" {
+		t.Errorf("SES-3: other sites are told where their visitors come from: %v", r.Header)
+	}
 	for _, path := range []string{"/../gateway.go", "/%2e%2e/gateway.go", "/nothing"} {
 		r := ask(newGateway(t, nil).Handler(), "GET", path)
 		if r.StatusCode == 200 {

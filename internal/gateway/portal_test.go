@@ -370,6 +370,27 @@ func TestSES4OtherSitesCannotUseTheSession(t *testing.T) {
 	}
 }
 
+// SES-3: whoever has put a session of theirs, or a made-up one, into another's browser gets nothing of what that person does.
+func TestSES3ALoginMakesASessionOfItsOwnWhateverTheBrowserHad(t *testing.T) {
+	p := newPortal(t)
+	mallory := p.login(t, "grace")
+	for what, planted := range map[string]string{"another's session": mallory, "a made-up one": strings.Repeat("A", 43)} {
+		status, out, resp := p.call("POST", "/api/session", credentials("wsiad+abc123", "ada", "ada-Secret-1"), planted)
+		if status != http.StatusOK || len(resp.Cookies()) != 1 {
+			t.Fatalf("%s: %d %v", what, status, out)
+		}
+		if resp.Cookies()[0].Value == planted {
+			t.Errorf("%s is ada's now", what)
+		}
+		if status, out, _ := p.call("GET", "/api/session", "", planted); status == http.StatusOK && out["userName"] != "grace" {
+			t.Errorf("%s sees %v", what, out)
+		}
+		if _, out, _ := p.call("GET", "/api/session", "", resp.Cookies()[0].Value); out["userName"] != "ada" {
+			t.Errorf("%s: ada's new session is %v", what, out)
+		}
+	}
+}
+
 func TestASessionEndsByLogoutIdlenessAndAge(t *testing.T) {
 	synced(t, func(t *testing.T, p *portal) {
 		alive := func(cookie string) bool {

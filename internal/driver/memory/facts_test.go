@@ -36,6 +36,7 @@ func fakeHost(t *testing.T, files map[string]string) Host {
 
 const noSwap = "Filename\t\t\t\tType\t\tSize\n"
 
+// VMM-6: what each certificate says of the host.
 func TestFactsSayWhatTheKernelSays(t *testing.T) {
 	good := map[string]string{
 		"proc/sys/kernel/osrelease": "6.1.0-38-amd64\n", "proc/sys/kernel/version": "#1 SMP\n", "proc/swaps": noSwap,
@@ -88,6 +89,7 @@ func TestFactsOfAHostThatTellsNothingAreTheWorst(t *testing.T) {
 	}
 }
 
+// VMM-6.
 func TestCoreDumpsAreOffOnlyWhenNobodyCanTakeOne(t *testing.T) {
 	limits := func(soft, hard string) string {
 		return "Limit                     Soft Limit           Hard Limit           Units     \nMax core file size        " + soft + "                    " + hard + "                    bytes     \n"
