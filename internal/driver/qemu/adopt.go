@@ -105,6 +105,7 @@ func (d *Driver) adopt(ctx context.Context, m *machine) error {
 	if err := d.settle(ctx, m); err != nil {
 		return errors.Join(err, l.monitor.Close(), l.agent.Close())
 	}
+	go l.attend(d.attended(m)) // Ends with the connection.
 	return nil
 }
 
@@ -148,7 +149,7 @@ func (d *Driver) settle(ctx context.Context, m *machine) error {
 		return err
 	}
 	switch status {
-	case "paused", "postmigrate", "finish-migrate":
+	case "paused", "postmigrate", "finish-migrate", "io-error":
 		return m.live.monitor.Execute(ctx, "cont", nil, nil)
 	}
 	return nil

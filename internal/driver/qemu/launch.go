@@ -118,8 +118,15 @@ func (d *Driver) greet(ctx context.Context, m *machine, p *parts, filled func() 
 	if err := l.monitor.Execute(ctx, "cont", nil, nil); err != nil {
 		return err
 	}
+	go l.attend(d.attended(m)) // Ends with the connection, which Close, a scrub or the machine's end closes.
 	d.at("runs")
 	return nil
+}
+
+// attended logs what a machine meets while nobody asks for anything.
+func (d *Driver) attended(m *machine) func(string) {
+	id := m.Spec.WorkspaceID
+	return func(text string) { d.cfg.Log.Warn(text, "desktop", id) }
 }
 
 // awake gives a machine the state of its template, and then what is its own: network card, user volume, and a root disk of its size.

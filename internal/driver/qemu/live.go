@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -50,6 +51,41 @@ func (l *live) watch() {
 	defer close(l.over)
 	if exit, err := l.process.Wait(context.Background()); err == nil {
 		l.exit = exit
+	}
+}
+
+// spacePause is how long a machine whose disk was full waits before it tries again.
+const spacePause = 2 * time.Second
+
+// attend lets a guest go on that was stopped because the host had no space for what it wrote: what it was writing is tried again, and it is
+// stopped again as long as there is none. It ends with the connection to the machine.
+func (l *live) attend(log func(text string)) {
+	for full := false; ; {
+		e, err := l.monitor.Event(context.Background())
+		if err != nil {
+			return
+		}
+		var b struct {
+			NoSpace bool   `json:"nospace"`
+			Action  string `json:"action"`
+		}
+		if e.Name != "BLOCK_IO_ERROR" || json.Unmarshal(e.Data, &b) != nil || !b.NoSpace || b.Action != "stop" {
+			continue
+		}
+		if !full {
+			full = true
+			log("the host's disk is full: the desktop waits for space")
+		}
+		select {
+		case <-l.over:
+			return
+		case <-l.monitor.Done():
+			return
+		case <-time.After(spacePause):
+		}
+		if status, err := l.status(context.Background()); err == nil && status == "io-error" {
+			_ = l.monitor.Execute(context.Background(), "cont", nil, nil) // What it says of a machine that is going away changes nothing.
+		}
 	}
 }
 
