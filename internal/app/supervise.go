@@ -45,16 +45,19 @@ func Supervise(ctx context.Context, conf *config.Config, args Arguments, p Proce
 	const self = "/proc/self/exe"
 	// It is stopped after the control plane, which says farewell to people whose screens come by way of it.
 	hostCtx, stopHost := context.WithCancel(context.WithoutCancel(ctx))
+	// Started again it is only until somebody asks for the end: a service manager may stop both at once.
+	keepCtx, stopKeeping := context.WithCancel(ctx)
 	hostDone := make(chan struct{})
 	go func() {
 		defer close(hostDone)
-		keepHost(hostCtx, log, func() *exec.Cmd { return roleCommand(hostCtx, self, role{args.Host(uid), args.Input}, p) })
+		keepHost(keepCtx, log, func() *exec.Cmd { return roleCommand(hostCtx, self, role{args.Host(uid), args.Input}, p) })
 	}()
 	control := roleCommand(ctx, self, role{args.Control, args.Input}, p)
 	control.Stdout = p.Stdout
 	control.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{}}
 	log.Info("control plane", "user", uid)
 	err = control.Run()
+	stopKeeping()
 	stopHost()
 	<-hostDone
 	if ctx.Err() != nil {
@@ -91,7 +94,7 @@ func roleCommand(ctx context.Context, self string, r role, p Process) *exec.Cmd 
 	return c
 }
 
-// keepHost runs the host role until ctx ends.
+// keepHost runs the host role, and starts it again when it ends before ctx does.
 func keepHost(ctx context.Context, log *slog.Logger, start func() *exec.Cmd) {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
 		began := time.Now()
