@@ -601,3 +601,28 @@ func TestTerminateBetweenAStepAndItsRecordWins(t *testing.T) {
 		})
 	}
 }
+
+func TestADesktopThatIsLookedIntoIsStartedAgainLongBeforeTheNextSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p := w.run(nil)
+		p.add(subject, "ada")
+		p.await(subject, in(Available))
+		synctest.Wait() // The first sweep is over.
+		if _, err := w.sim.Hypervisor().Lose(subject); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for range 3 {
+			p.rec.Look()
+		}
+		p.await(subject, in(Unhealthy))
+		p.await(subject, in(Available))
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		rec, _ := p.get(subject)
+		w.wantDesktop(rec, driver.MachineRunning)
+		p.stop()
+	})
+}
