@@ -20,6 +20,7 @@ import (
 	"carrel/internal/clock"
 	"carrel/internal/driver"
 	"carrel/internal/driver/memory"
+	"carrel/internal/durable"
 	"carrel/internal/ident"
 )
 
@@ -161,6 +162,15 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	d := &Driver{cfg: cfg, busy: map[ident.WorkspaceID]bool{}, machines: map[ident.WorkspaceID]*machine{}}
 	d.templates.all, d.templates.wishes = map[string]*template{}, make(chan wish, 8)
 	d.layers, _ = cfg.Volumes.(driver.VolumeLayers)
+	half, err := filepath.Glob(filepath.Join(cfg.Dir, "ws-*", durable.Prefix+"*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range half {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("qemu: what a call that was cut off left: %w", err)
+		}
+	}
 	paths, err := filepath.Glob(filepath.Join(cfg.Dir, "ws-*", recordFile))
 	if err != nil {
 		return nil, err

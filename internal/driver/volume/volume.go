@@ -22,6 +22,7 @@ import (
 
 	"carrel/internal/clock"
 	"carrel/internal/driver"
+	"carrel/internal/durable"
 	"carrel/internal/ident"
 )
 
@@ -78,7 +79,7 @@ const (
 	diskFile   = "disk.qcow2"
 )
 
-// Open finds the volumes that are in cfg.Dir. What a create that was cut off left behind is removed.
+// Open finds the volumes that are in cfg.Dir. What a call that was cut off left behind is removed.
 func Open(cfg Config) (*Volumes, error) {
 	if cfg.Dir == "" || cfg.Images == nil || cfg.Keys == nil || cfg.Tool == nil || cfg.Clock == nil || cfg.Random == nil {
 		return nil, errors.New("volume: Dir, Images, Keys, Tool, Clock and Random are needed")
@@ -89,13 +90,15 @@ func Open(cfg Config) (*Volumes, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("volume: %w", err)
 	}
-	half, err := filepath.Glob(filepath.Join(cfg.Dir, "*", halfMade+"*"))
-	if err != nil {
-		return nil, err
-	}
-	for _, dir := range half {
-		if err := os.RemoveAll(dir); err != nil {
-			return nil, fmt.Errorf("volume: removing what a create that was cut off left: %w", err)
+	for _, pattern := range []string{filepath.Join(cfg.Dir, "*", halfMade+"*"), filepath.Join(cfg.Dir, "*", "*", durable.Prefix+"*")} {
+		half, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range half {
+			if err := os.RemoveAll(path); err != nil {
+				return nil, fmt.Errorf("volume: removing what a call that was cut off left: %w", err)
+			}
 		}
 	}
 	return &Volumes{cfg: cfg, busy: map[driver.VolumeID]bool{}}, nil

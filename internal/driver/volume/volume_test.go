@@ -16,6 +16,7 @@ import (
 	"carrel/internal/clock"
 	"carrel/internal/driver"
 	"carrel/internal/driver/drivertest"
+	"carrel/internal/durable"
 	"carrel/internal/ident"
 )
 
@@ -387,6 +388,16 @@ func TestACreateThatFailsLeavesNothing(t *testing.T) {
 	}
 	if _, err := v.Create(t.Context(), spec(driver.UserVolume)); err != nil {
 		t.Error(err)
+	}
+	half := filepath.Join(v.dir(driver.VolumeOf(desktop, driver.UserVolume)), durable.Prefix+"1")
+	if err := os.WriteFile(half, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := h.open(t).List(t.Context()); err != nil || len(l) != 1 {
+		t.Errorf("%v, %v", l, err)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("half a record: %v", err)
 	}
 }
 
