@@ -66,10 +66,12 @@ var table = map[string]row{
 	// samba reads and writes a directory's users over a socket of its own, with directory/ad's one reading of names, SIDs and refusals.
 	"internal/driver/samba": {implementations, []string{"internal/driver", "internal/directory", "internal/directory/ad", "internal/ident", "internal/driver/jail", "internal/durable"}},
 	"internal/directory/ad": {implementations, []string{"internal/directory", "internal/ident"}},
-	"internal/hostapi":      {implementations, []string{"internal/driver", "internal/directory", "internal/ident"}},
-	"internal/rfb":          {words, nil},
-	"internal/rfb/rfbtest":  {words, []string{"internal/rfb"}},
-	"internal/ticket":       {words, []string{"internal/ident"}},
+	// holder notes and finds its process as jails and the keeper do theirs.
+	"internal/holder":      {implementations, []string{"internal/driver/jail", "internal/driver/memory"}},
+	"internal/hostapi":     {implementations, []string{"internal/driver", "internal/directory", "internal/ident"}},
+	"internal/rfb":         {words, nil},
+	"internal/rfb/rfbtest": {words, []string{"internal/rfb"}},
+	"internal/ticket":      {words, []string{"internal/ident"}},
 
 	"internal/identity":              {decisions, []string{"internal/state", "internal/sigv4", "internal/awserr", "internal/arn", "internal/ident", "internal/clock"}},
 	"internal/identity/identitytest": {decisions, []string{"internal/identity", "internal/state", "internal/sigv4", "internal/ident", "internal/arn", "internal/clock"}},

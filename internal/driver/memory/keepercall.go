@@ -97,7 +97,7 @@ func (k *Keeper) revive(ctx context.Context) error {
 	if _, _, err := k.exchange(ctx, request{Op: opHello}, nil); err != nil {
 		_ = process.Process.Kill() // It was just started and has nothing.
 		_ = process.Wait()
-		said, _ := os.ReadFile(filepath.Join(k.path, "keeper.log"))
+		said, _ := os.ReadFile(filepath.Join(k.path, KeeperLog))
 		return fmt.Errorf("the new keeper does not answer: %w: %.300s", err, strings.TrimSpace(string(said)))
 	}
 	k.process = process

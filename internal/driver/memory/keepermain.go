@@ -20,6 +20,9 @@ import (
 // keeperName is the name (argument 0) under which this binary is the keeper; it shows in ps.
 const keeperName = "carrel-memory-keeper"
 
+// KeeperLog is the keeper's standard error for as long as it lives, in its directory.
+const KeeperLog = "keeper.log"
+
 // KeeperUser is the user that a keeper started by root becomes. Nothing else may run as it: it could kill the keeper.
 const KeeperUser = 64099
 
@@ -154,7 +157,7 @@ func startKeeper(ctx context.Context, dir *os.File, socket string) (*exec.Cmd, e
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	log, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d/keeper.log", dir.Fd()), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	log, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d/"+KeeperLog, dir.Fd()), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
