@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -25,8 +25,9 @@ func newServe(g *global) *cobra.Command {
 names it serves, the account id, the root access key, the default VPC and bundles; with --simulate also a registered directory with the
 users ada and grace. It prints "carrel: ready" on standard output once both doors accept. SIGTERM and Ctrl-C stop it in an orderly way.
 
-Real desktops need root: one process keeps it and drives QEMU, Samba and the networks, and listens to nobody but the other, which runs as an
-ordinary user (host.user in the configuration file) and has the doors and the state.
+Real desktops: one process drives QEMU, Samba and the networks, and listens to nobody but the other, which has the doors and the state. Started
+by root, the first keeps root and the other runs as an ordinary user (host.user in the configuration file). Started by anybody else, the first
+is root in a user namespace, with the ids that /etc/subuid and /etc/subgid give the user; that needs the package uidmap.
 
 Flags win over the configuration file.`,
 		Example: `  carrel serve --simulate
@@ -39,11 +40,8 @@ Flags win over the configuration file.`,
 				return err
 			}
 			p := app.Process{Version: version, Stdout: c.OutOrStdout(), Stderr: c.ErrOrStderr()}
-			switch {
-			case conf.Simulate || control:
+			if conf.Simulate || control {
 				return app.Serve(c.Context(), conf, p)
-			case os.Geteuid() != 0:
-				return errors.New("real desktops need root (networks, users of their own for machines): run it with sudo, or with --simulate for simulated ones")
 			}
 			return supervise(c.Context(), conf, file, p)
 		},
@@ -85,7 +83,13 @@ func supervise(ctx context.Context, conf *config.Config, file string, p app.Proc
 		control = append(control, "--account-id", conf.AccountID)
 	}
 	return app.Supervise(ctx, conf, app.Arguments{
-		Host:    func(uid uint32) []string { return append([]string{"host", "--user", fmt.Sprint(uid)}, common...) },
+		Host: func(uid uint32, deny []netip.Prefix) []string {
+			a := append([]string{"host", "--user", fmt.Sprint(uid)}, common...)
+			for _, p := range deny {
+				a = append(a, "--deny", p.String())
+			}
+			return a
+		},
 		Control: control, Input: text,
 	}, p)
 }
@@ -110,7 +114,8 @@ func load(file string) (*config.Config, error) {
 // newHost is the host role, started by serve.
 func newHost(g *global) *cobra.Command {
 	var file string
-	var user uint32
+	var deny []string
+	var o app.HostOptions
 	c := &cobra.Command{
 		Use: "host", Short: "Run the host role (started by serve)", Hidden: true, Args: cobra.NoArgs,
 		Example: "  carrel host --state /var/lib/carrel --user 1000",
@@ -119,12 +124,29 @@ func newHost(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return app.Host(c.Context(), conf, user, app.Process{Version: version, Stdout: c.OutOrStdout(), Stderr: c.ErrOrStderr()})
+			for _, text := range deny {
+				p, err := netip.ParsePrefix(text)
+				if err != nil {
+					return err
+				}
+				o.Deny = append(o.Deny, p)
+			}
+			return app.Host(c.Context(), conf, o, app.Process{Version: version, Stdout: c.OutOrStdout(), Stderr: c.ErrOrStderr()})
 		},
 	}
 	c.Flags().StringVar(&file, "config", "", "configuration file")
-	c.Flags().Uint32Var(&user, "user", 0, "user id of the control plane")
+	c.Flags().Uint32Var(&o.User, "user", 0, "user id of the control plane")
+	c.Flags().StringSliceVar(&deny, "deny", nil, "networks that desktops must not reach")
 	return c
+}
+
+// newHold keeps the namespaces of a host role without root, started by serve.
+func newHold() *cobra.Command {
+	return &cobra.Command{
+		Use: app.HoldArgument, Short: "Keep the namespaces of desktops without root (started by serve)", Hidden: true, Args: cobra.NoArgs,
+		Example: "  carrel hold",
+		RunE:    func(*cobra.Command, []string) error { return app.Hold() },
+	}
 }
 
 // merged is the configuration file with the flags that were given over it, checked.

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,15 +47,20 @@ func Helpers() {
 const (
 	imagesDir  = "images"
 	hostSocket = "host.sock"
+	// memoryDir is the memory keeper's, in HostDir.
+	memoryDir = "memory"
 )
 
 // hostDirs is where host directories are whose place beside the state directory helper processes could not reach.
 const hostDirs = "/var/lib/carrel-host"
 
 // HostDir is where the host role of an installation keeps machines, volumes, networks and domains: root's. It is beside the state directory, unless
-// something above is closed to others, as people's homes often are. state is an absolute path.
+// something above is closed to others, as people's homes often are; without root that does not count. state is an absolute path.
 func HostDir(state string) string {
 	beside := filepath.Clean(state) + "-host"
+	if withoutRoot() {
+		return beside
+	}
 	if _, err := os.Stat(beside); err == nil || passable(filepath.Dir(beside)) == nil {
 		return beside
 	}
@@ -68,7 +74,9 @@ func passable(dir string) error {
 		if err != nil {
 			return err
 		}
-		if info.Mode().Perm()&0o001 == 0 {
+		// Helper processes of a host role without root are its own user until they have opened their files.
+		own := withoutRoot() && int(info.Sys().(*syscall.Stat_t).Uid) == os.Geteuid() && info.Mode().Perm()&0o100 != 0
+		if info.Mode().Perm()&0o001 == 0 && !own {
 			return fmt.Errorf("%s cannot be passed through by others, so desktops' helper processes cannot reach what is in it: choose a state directory elsewhere, or run chmod o+x %s", dir, dir)
 		}
 		if dir == filepath.Dir(dir) {
@@ -101,9 +109,17 @@ var computeMiB = map[string]qemu.Size{
 	"POWER": {Processors: 4, Memory: 16 << 30}, "POWERPRO": {Processors: 8, Memory: 32 << 30},
 }
 
-// Host runs the host role until ctx ends: the drivers, answering the control plane, which runs as user, on a socket in the state directory.
-// It is the only part with privilege, and it listens to nobody else.
-func Host(ctx context.Context, conf *config.Config, user uint32, p Process) error {
+// HostOptions are what the host role is told by who starts it.
+type HostOptions struct {
+	// User is who the control plane runs as.
+	User uint32
+	// Deny are networks that desktops must not reach beside those that the host role sees itself.
+	Deny []netip.Prefix
+}
+
+// Host runs the host role until ctx ends: the drivers, answering the control plane on a socket in the state directory. It is the only part with
+// privilege, and it listens to nobody else.
+func Host(ctx context.Context, conf *config.Config, o HostOptions, p Process) error {
 	log := newLog(conf.Log, p.Stderr)
 	state, err := filepath.Abs(conf.State.Dir)
 	if err != nil {
@@ -113,18 +129,18 @@ func Host(ctx context.Context, conf *config.Config, user uint32, p Process) erro
 	if err := prepareHostDir(dir); err != nil {
 		return fmt.Errorf("host role: %w", err)
 	}
-	r := &hostRole{conf: conf, log: log, dir: dir}
+	r := &hostRole{conf: conf, log: log, dir: dir, deny: o.Deny}
 	defer r.close()
 	if err := r.open(ctx); err != nil {
 		return fmt.Errorf("host role: %w", err)
 	}
 	path := filepath.Join(conf.State.Dir, hostSocket)
-	l, err := hostapi.Listen(path, user, uint32(os.Geteuid()))
+	l, err := hostapi.Listen(path, o.User, uint32(os.Geteuid()))
 	if err != nil {
 		return fmt.Errorf("host role: %w", err)
 	}
 	defer l.Close()
-	if err := os.Chown(path, int(user), -1); err != nil {
+	if err := os.Chown(path, int(o.User), -1); err != nil {
 		return fmt.Errorf("host role: %w", err)
 	}
 	log.Info("host role ready", "socket", path, "accelerator", r.accel)
@@ -136,6 +152,7 @@ type hostRole struct {
 	conf  *config.Config
 	log   *slog.Logger
 	dir   string
+	deny  []netip.Prefix
 	accel qemu.Accelerator
 
 	keeper   *memory.Keeper
@@ -174,16 +191,17 @@ func (r *hostRole) open(ctx context.Context) error {
 	return nil
 }
 
-func (r *hostRole) openNetwork(context.Context) error {
-	uplink, err := uplinkOf(r.conf.Host.Uplink)
-	if err != nil {
+func (r *hostRole) openNetwork(ctx context.Context) error {
+	uplink := linuxnet.Uplink{Deny: append(linuxnet.NotPublic(), r.deny...)}
+	var err error
+	if uplink.Interface, err = uplinkOf(ctx, r.conf.Host.Uplink); err != nil {
 		return err
 	}
-	if r.fabric, err = linuxnet.Open(linuxnet.Config{Dir: filepath.Join(r.dir, "net"), Uplink: linuxnet.Uplink{Interface: uplink}}); err != nil {
+	if r.fabric, err = linuxnet.Open(linuxnet.Config{Dir: filepath.Join(r.dir, "net"), Uplink: uplink}); err != nil {
 		return err
 	}
 	r.closers = append(r.closers, r.fabric.Close)
-	if uplink != "" {
+	if uplink.Interface != "" {
 		r.warnOfFirewall()
 	}
 	var resolvers []netip.AddrPort
@@ -248,7 +266,7 @@ func (r *hostRole) openMachines(ctx context.Context) (err error) {
 	if r.accel, err = r.accelerator(ctx); err != nil {
 		return err
 	}
-	if r.keeper, err = memory.Connect(ctx, filepath.Join(r.dir, "memory")); err != nil {
+	if r.keeper, err = memory.Connect(ctx, filepath.Join(r.dir, memoryDir)); err != nil {
 		return err
 	}
 	r.closers = append(r.closers, r.keeper.Close)
@@ -338,8 +356,8 @@ func (r *hostRole) run(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// uplinkOf is the interface that the configuration means.
-func uplinkOf(setting string) (string, error) {
+// uplinkOf is the interface that the configuration means. Without root it is the end of a link that whoever started this process is just making.
+func uplinkOf(ctx context.Context, setting string) (string, error) {
 	switch setting {
 	case "off":
 		return "", nil
@@ -347,14 +365,24 @@ func uplinkOf(setting string) (string, error) {
 	default:
 		return setting, nil
 	}
-	name, err := linuxnet.DefaultUplink()
-	if err != nil {
-		return "", fmt.Errorf("host.uplink is auto: %w", err)
+	for end := time.Now().Add(linkPatience); ; {
+		name, err := linuxnet.DefaultUplink()
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("host.uplink is auto: %w", err)
+		case name != "":
+			return name, nil
+		case !inUserNamespace():
+			return "", errors.New("host.uplink is auto, and this machine has no default route: name the interface, or set it to off")
+		case time.Now().After(end):
+			return "", fmt.Errorf("host.uplink is auto, and pasta has made no link to the outside within %s: has this machine a default route? Else set it to off", linkPatience)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 	}
-	if name != "" {
-		return name, nil
-	}
-	return "", errors.New("host.uplink is auto, and this machine has no default route: name the interface, or set it to off")
 }
 
 // memoryOfHost is the machine's memory in bytes.

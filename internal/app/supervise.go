@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -20,17 +21,22 @@ import (
 
 // Arguments are how this program is run again for one of its roles.
 type Arguments struct {
-	// Host runs the host role, for a control plane with a user id: Host(uid). Control runs the control plane.
-	Host    func(uid uint32) []string
+	// Host runs the host role, for a control plane with a user id: Host(uid, deny). deny are networks of this machine that the host role does not
+	// see and desktops must not reach. Control runs the control plane.
+	Host    func(uid uint32, deny []netip.Prefix) []string
 	Control []string
 	// Input is the standard input of both.
 	Input []byte
 }
 
-// Supervise runs Carrel as root: the host role with its privilege, and everything that listens or decides as an ordinary user, each a
-// process of its own. It ends when the control plane does, or ctx. A host role that ends by itself is started again; its desktops go on meanwhile.
+// Supervise runs Carrel as processes of their own: the host role, and everything that listens or decides, which is an ordinary user. As root the
+// host role keeps its privilege; without root it is root in namespaces of its own, where desktops live. It ends when the control plane does, or
+// ctx. A host role that ends by itself is started again; its desktops go on meanwhile.
 func Supervise(ctx context.Context, conf *config.Config, args Arguments, p Process) error {
-	log := newLog(conf.Log, p.Stderr)
+	s := &supervisor{conf: conf, args: args, log: newLog(conf.Log, p.Stderr), p: p}
+	if os.Geteuid() != 0 {
+		return s.withoutRoot(ctx)
+	}
 	uid, gid, err := ordinaryUser(conf.Host.User)
 	if err != nil {
 		return err
@@ -41,8 +47,25 @@ func Supervise(ctx context.Context, conf *config.Config, args Arguments, p Proce
 	if err := checkForeign(conf.State.Dir); err != nil {
 		return err
 	}
-	// By this name the program is found by every user, also where the directories above it are closed to them.
-	const self = "/proc/self/exe"
+	host := func(ctx context.Context) error {
+		return roleCommand(ctx, self, role{args.Host(uid, nil), args.Input}, p).Run()
+	}
+	return s.run(ctx, host, &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{}})
+}
+
+// supervisor runs the roles.
+type supervisor struct {
+	conf *config.Config
+	args Arguments
+	log  *slog.Logger
+	p    Process
+}
+
+// self is the name by which every user finds this program, also where the directories above it are closed to them.
+const self = "/proc/self/exe"
+
+// run runs both roles until the control plane or ctx ends. Without a user the control plane is who this process is.
+func (s *supervisor) run(ctx context.Context, host func(context.Context) error, user *syscall.Credential) error {
 	// It is stopped after the control plane, which says farewell to people whose screens come by way of it.
 	hostCtx, stopHost := context.WithCancel(context.WithoutCancel(ctx))
 	// Started again it is only until somebody asks for the end: a service manager may stop both at once.
@@ -50,13 +73,15 @@ func Supervise(ctx context.Context, conf *config.Config, args Arguments, p Proce
 	hostDone := make(chan struct{})
 	go func() {
 		defer close(hostDone)
-		keepHost(keepCtx, log, func() *exec.Cmd { return roleCommand(hostCtx, self, role{args.Host(uid), args.Input}, p) })
+		keepHost(keepCtx, s.log, func() error { return host(hostCtx) })
 	}()
-	control := roleCommand(ctx, self, role{args.Control, args.Input}, p)
-	control.Stdout = p.Stdout
-	control.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{}}
-	log.Info("control plane", "user", uid)
-	err = control.Run()
+	control := roleCommand(ctx, self, role{s.args.Control, s.args.Input}, s.p)
+	control.Stdout = s.p.Stdout
+	control.SysProcAttr.Credential = user
+	if user != nil {
+		s.log.Info("control plane", "user", user.Uid)
+	}
+	err := control.Run()
 	stopKeeping()
 	stopHost()
 	<-hostDone
@@ -95,10 +120,10 @@ func roleCommand(ctx context.Context, self string, r role, p Process) *exec.Cmd 
 }
 
 // keepHost runs the host role, and starts it again when it ends before ctx does.
-func keepHost(ctx context.Context, log *slog.Logger, start func() *exec.Cmd) {
+func keepHost(ctx context.Context, log *slog.Logger, run func() error) {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
 		began := time.Now()
-		err := start().Run()
+		err := run()
 		if ctx.Err() != nil {
 			return
 		}

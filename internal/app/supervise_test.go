@@ -15,13 +15,13 @@ func TestTheHostRoleIsStartedAgainUntilTheEndIsAskedFor(t *testing.T) {
 	again, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		keepHost(ctx, slog.New(slog.DiscardHandler), func() *exec.Cmd {
+		keepHost(ctx, slog.New(slog.DiscardHandler), func() error {
 			if starts.Add(1) == 2 {
 				close(again)
 				// Stopped with the rest, as a service manager does: it is not started a third time.
-				return exec.Command("sh", "-c", "read line || true; kill -9 $$")
+				return exec.Command("sh", "-c", "read line || true; kill -9 $$").Run()
 			}
-			return exec.Command("false")
+			return exec.Command("false").Run()
 		})
 	}()
 	select {

@@ -113,6 +113,7 @@ type Host struct {
 	// Accelerator: auto, kvm or tcg. Default auto: KVM where a probe guest has run, otherwise emulation, which is about ten times slower.
 	Accelerator string `yaml:"accelerator"`
 	// Interface by which desktops reach the outside, "auto" for that of the default route, "off" for none. Default off: desktops reach their VPC only.
+	// Without root only auto, which takes pasta (package passt), and off.
 	Uplink string `yaml:"uplink"`
 	// IP:PORT of the name servers asked for names of the outside. Default none.
 	Resolvers []string `yaml:"resolvers"`

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +47,9 @@ var defaultTransit = netip.MustParsePrefix("169.254.64.0/18")
 // notPublic are the special-purpose ranges (RFC 6890, IANA registry) and multicast.
 var notPublic = prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
 	"192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3")
+
+// NotPublic gives the ranges that are Uplink.Deny when it is nil.
+func NotPublic() []netip.Prefix { return slices.Clone(notPublic) }
 
 func prefixes(all ...string) []netip.Prefix {
 	out := make([]netip.Prefix, len(all))
