@@ -3,10 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"carrel/internal/app"
 	"carrel/internal/doctor"
 )
 
@@ -16,12 +18,16 @@ func newDoctor(g *global) *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what this machine can and cannot do, each line with its remedy",
 		Long: `Examines virtualisation (a probe guest has to run: /dev/kvm alone proves nothing), kernel features, hardening, programs and room.
-Simulated desktops need none of it. Run it as root for a complete answer. It changes nothing and ends within a minute.`,
+Simulated desktops need none of it. Run it as root for a complete answer, and as the user who is to run desktops without root for that. It changes nothing and ends within a minute.`,
 		Example: `  sudo carrel doctor
   carrel doctor --strict --json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			report := doctor.Examine(c.Context(), doctor.Options{StateDir: g.state, Probes: doctor.ThisMachine(c.Name(), "probe")})
+			o := doctor.Options{StateDir: g.state, Probes: doctor.ThisMachine(c.Name(), "probe")}
+			if os.Geteuid() != 0 {
+				o.Rootless = app.ProbeRootless
+			}
+			report := doctor.Examine(c.Context(), o)
 			if err := c.Context().Err(); err != nil {
 				return err
 			}

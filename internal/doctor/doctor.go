@@ -67,6 +67,8 @@ type Options struct {
 	Files    fs.FS            // the file system from its root, for /proc, /sys and /boot; nil: this machine's
 	Probes   Probes           // what is tried on the running kernel: see ThisMachine
 	Now      func() time.Time // nil: the machine's clock, which is the one under examination
+	// Rootless tries whether this user could run desktops without root; nil: it is root, who need not.
+	Rootless func(context.Context) error
 }
 
 // examiner is one examination under way.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -53,7 +54,7 @@ func wellMachine(t *testing.T) *machine {
 	m := &machine{
 		now: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
 		install: map[string]string{"qemu-system-x86_64": "QEMU emulator version 7.2.9\nCopyright", "qemu-img": "qemu-img version 7.2.9",
-			"samba": "Version 4.17.12", "python3": "Python 3.11.2", "aws": "aws-cli/2.9.19"},
+			"samba": "Version 4.17.12", "python3": "Python 3.11.2", "pasta": "pasta 0.0~git20230309", "aws": "aws-cli/2.9.19"},
 		devices: map[string]string{deviceTap: "", deviceVeth: "", deviceVXLAN: "", deviceBridge: "", deviceNftables: ""},
 		files: fstest.MapFS{
 			"proc/cpuinfo":                     file(flagsLine),
@@ -270,6 +271,7 @@ func TestOneThingWrong(t *testing.T) {
 		{"no qemu-img stops desktops", func(m *machine) { delete(m.install, "qemu-img") }, "qemu-img", Missing, "not installed", true},
 		{"no Samba stops desktops", func(m *machine) { delete(m.install, "samba") }, "samba", Missing, "not installed", true},
 		{"no Python stops desktops", func(m *machine) { delete(m.install, "python3") }, "python3", Missing, "not installed", true},
+		{"no pasta is nothing that desktops need", func(m *machine) { delete(m.install, "pasta") }, "pasta", Missing, "not installed", false},
 		{"no AWS CLI is nothing that desktops need", func(m *machine) { delete(m.install, "aws") }, "aws", Missing, "not installed", false},
 		{"a program that does not run counts as missing", func(m *machine) {
 			m.probes.Version = func(context.Context, string, string) (string, error) { return "", broken }
@@ -340,5 +342,29 @@ func TestReportAsJSON(t *testing.T) {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%s is not in %s", want, text)
 		}
+	}
+}
+
+func TestDesktopsWithoutRoot(t *testing.T) {
+	m := wellMachine(t)
+	for _, c := range []struct {
+		name     string
+		rootless func(context.Context) error
+		status   Status
+		detail   string
+		remedy   string
+	}{
+		{"is not asked of root", nil, OK, "this is root", ""},
+		{"is well when it can be done", func(context.Context) error { return nil }, OK, "ids of their own", ""},
+		{"is a warning with what to do when it cannot", func(context.Context) error { return errors.New("/etc/subuid: gives this user 0 ids") }, Warning, "gives this user 0 ids", "apt install uidmap"},
+		{"has a deadline", func(ctx context.Context) error { _, ok := ctx.Deadline(); return fmt.Errorf("deadline %v", ok) }, Warning, "deadline true", "sudo"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := Examine(context.Background(), Options{StateDir: "/var/lib/carrel", Files: m.files, Probes: m.probes, Now: func() time.Time { return m.now }, Rootless: c.rootless})
+			got := find(t, r, "desktops without root")
+			if got.Status != c.status || !strings.Contains(got.Detail, c.detail) || !strings.Contains(got.Remedy, c.remedy) || got.Needed || (got.Remedy == "") != (c.remedy == "") {
+				t.Errorf("got %+v", got)
+			}
+		})
 	}
 }

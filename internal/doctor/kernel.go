@@ -21,6 +21,7 @@ func (e *examiner) kernel(ctx context.Context) {
 	add(Check{Name: "namespaces", Needed: true, Detail: "user, net, mount and pid namespaces were entered",
 		Remedy: "boot a kernel with CONFIG_NAMESPACES and CONFIG_USER_NS; inside a container, allow clone with namespace flags"}, e.Probes.Namespaces(ctx))
 	e.unprivileged(ctx)
+	e.rootless(ctx)
 	add(Check{Name: "memfd seals", Needed: true, Detail: "MFD_NOEXEC_SEAL, F_SEAL_FUTURE_WRITE and F_SEAL_WRITE hold",
 		Remedy: "use Linux 6.3 or newer: without seals nothing proves that scrubbed memory stayed scrubbed"}, e.Probes.Memfd())
 	e.landlock()
@@ -38,6 +39,25 @@ func (e *examiner) unprivileged(ctx context.Context) {
 	}
 	e.add(c)
 }
+
+// rootless tries what a host role without root begins with. The remedy is the error's: what is missing is one of several things.
+func (e *examiner) rootless(ctx context.Context) {
+	c := Check{Group: GroupKernel, Name: "desktops without root", Status: OK, Detail: "helper processes get ids of their own (" + rootlessMeans + ")",
+		Remedy: "needed only to run desktops without root: " + rootlessMeans + ", or run carrel serve with sudo"}
+	if e.Rootless == nil {
+		c.Detail = "not needed: this is root. Ask as the user who is to run desktops without"
+		e.add(c)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, quickDeadline)
+	defer cancel()
+	if err := e.Rootless(ctx); err != nil {
+		c.Status, c.Detail = Warning, err.Error()
+	}
+	e.add(c)
+}
+
+const rootlessMeans = "apt install uidmap, and 1301 or more ids for the user in /etc/subuid and /etc/subgid"
 
 func (e *examiner) landlock() {
 	c := Check{Group: GroupKernel, Name: "Landlock", Needed: true, Remedy: "boot a kernel with CONFIG_SECURITY_LANDLOCK, and landlock in its lsm= list"}

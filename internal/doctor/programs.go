@@ -15,6 +15,7 @@ func (e *examiner) programs(ctx context.Context) {
 		{"qemu-img", "--version", "makes their disks", "apt install qemu-utils", true},
 		{"samba", "--version", "domain controller of managed directories", "apt install samba-ad-dc samba-ad-provision (Ubuntu 22.04: samba)", true},
 		{"python3", "--version", "sets up managed directories", "apt install python3", true},
+		{"pasta", "--version", "the way out for desktops without root, with host.uplink: auto", "apt install passt", false},
 		{"aws", "--version", "for the tests, and for people", "apt install awscli, or pipx install awscli", false},
 	} {
 		c := Check{Group: GroupPrograms, Name: p.name, Needed: p.needed, Remedy: p.remedy}
