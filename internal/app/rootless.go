@@ -3,10 +3,12 @@ package app
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 
+	"carrel/internal/config"
 	"carrel/internal/driver/memory"
 	"carrel/internal/holder"
 )
@@ -53,7 +55,7 @@ func (s *supervisor) withoutRoot(ctx context.Context) error {
 	if err := prepareHostDir(dir); err != nil {
 		return err
 	}
-	h, err := holder.Open(ctx, holder.Config{Dir: dir, Witness: filepath.Join(dir, memoryDir, memory.KeeperLog), Self: []string{program, HoldArgument}, IDs: helperIDs, Log: s.log})
+	h, err := holder.Open(ctx, holding(dir, program, s.log))
 	if err != nil {
 		return fmt.Errorf("%w; carrel doctor tells more. Carrel also runs with root (sudo), and with --simulate, where desktops are simulated", err)
 	}
@@ -80,6 +82,36 @@ func (s *supervisor) withoutRoot(ctx context.Context) error {
 		<-over
 		return err
 	}, nil)
+}
+
+// holding says how the namespaces of the host role that keeps its things in dir are kept.
+func holding(dir, program string, log *slog.Logger) holder.Config {
+	return holder.Config{Dir: dir, Witness: filepath.Join(dir, memoryDir, memory.KeeperLog), Self: []string{program, HoldArgument}, IDs: helperIDs, Log: log}
+}
+
+// DismantleInside runs this program with the arguments that lead to Dismantle as root of the namespaces of an ordinary user's host role. When that was
+// successful nothing is in them any more, and the process that holds them ends.
+func DismantleInside(ctx context.Context, state string, args []string, p Process) error {
+	dir := HostDir(state)
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("there is nothing to take away: %w", err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	h, err := holder.Open(ctx, holding(dir, program, newLog(config.Log{}, p.Stderr)))
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	argv := h.Inside(program, args...)
+	c := roleCommand(ctx, argv[0], role{argv[1:], nil}, p)
+	c.Stdout = p.Stdout
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("nothing, or not all, was taken away: %w", err)
+	}
+	return h.End(ctx)
 }
 
 // withoutRoot tells whether this process is an ordinary user, or root in a user namespace only.

@@ -91,6 +91,16 @@ func (h *Holder) Close() error {
 	return err
 }
 
+// End ends the process that holds the namespaces. They end with the last process that is in them.
+func (h *Holder) End(ctx context.Context) error {
+	p := h.process.Load()
+	if err := p.Kill(); err != nil {
+		return err
+	}
+	_, err := p.Wait(ctx)
+	return err
+}
+
 // PID is the process that holds the namespaces.
 func (h *Holder) PID() int { return h.process.Load().PID() }
 

@@ -81,6 +81,7 @@ func TestTheNamespacesOutliveEverybodyWhoUsesThem(t *testing.T) {
 			t.Errorf("the memory keeper is %d, was %d", now, keeper)
 		}
 	})
+	t.Run("until it is all taken away", func(t *testing.T) { h.dismantled() })
 }
 
 // die kills carrel serve, and waits until its roles have noticed.
@@ -92,5 +93,24 @@ func (h *house) die() {
 	h.serve = nil
 	for _, q := range roles {
 		h.eventually("the end of "+strings.Join(q.args[:2], " "), func() bool { return syscall.Kill(q.pid, 0) != nil })
+	}
+}
+
+// dismantled takes away what carrel serve has left, and looks whether anything of it is there.
+func (h *house) dismantled() {
+	h.t.Helper()
+	if out, err := h.command(h.binary, "dismantle", "--yes", "--state", h.state).CombinedOutput(); err == nil || !strings.Contains(string(out), "stop it first") {
+		h.t.Errorf("dismantle while it runs: %v: %s", err, out)
+	}
+	h.stop()
+	h.carrel("dismantle", "--yes")
+	if _, err := os.Stat(h.state + "-host"); !os.IsNotExist(err) {
+		h.t.Errorf("%s-host: %v", h.state, err)
+	}
+	for _, q := range processes(h.t) {
+		// One who was not made for the test may run other things.
+		if (h.his(q.uid) || q.uid == h.uid) && (h.made || q.args[0] == h.binary) && q.status["State"][:1] != "Z" {
+			h.t.Errorf("left: %d %q", q.pid, q.args)
+		}
 	}
 }

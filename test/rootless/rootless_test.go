@@ -79,6 +79,7 @@ func TestADesktopOfAnOrdinaryUserFromItsDirectoryToItsCertificate(t *testing.T) 
 	if left, err := filepath.Glob(h.state + "-host/machines/ws-*"); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
+	h.dismantled()
 	if strings.Contains(h.logged(), "Analytical-1") || strings.Contains(h.logged(), "Sup3r-Secret-1") {
 		t.Error("a password is in the log")
 	}
