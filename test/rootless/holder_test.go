@@ -22,8 +22,12 @@ func (h *house) holds() int {
 // Desktops, and what they are connected to, are in the user and the mount namespace of the host role, and the way out in its network namespace.
 func TestTheNamespacesOutliveEverybodyWhoUsesThem(t *testing.T) {
 	h := settle(t, somebody(t))
+	if l := line(t, h.carrel("doctor", "--json")); l.Status != "ok" {
+		t.Errorf("doctor: %+v", l)
+	}
 	h.start()
 	host := h.the("carrel", "host")
+	h.the("carrel", "hold") // And none that doctor has left.
 	user, mounts, network := namespace(t, host.pid, "user"), namespace(t, host.pid, "mnt"), namespace(t, host.pid, "net")
 	if user == namespace(t, os.Getpid(), "user") || network == namespace(t, os.Getpid(), "net") {
 		t.Fatal("the host role is in the host's own namespaces")

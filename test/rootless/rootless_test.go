@@ -212,21 +212,28 @@ func TestWithoutIDsOfHisOwnAUserIsToldWhatToDo(t *testing.T) {
 		t.Run("when "+c.name+" doctor says so", func(t *testing.T) {
 			out, err := run(c.path, "doctor", "--json")
 			must(t, err)
-			var report struct {
-				Checks []struct{ Name, Status, Detail, Remedy string }
+			if l := line(t, out); l.Status != "warning" || !strings.Contains(l.Detail, c.want) || l.Remedy == "" {
+				t.Errorf("%+v", l)
 			}
-			must(t, json.Unmarshal([]byte(out), &report))
-			for _, l := range report.Checks {
-				if l.Name == "desktops without root" {
-					if l.Status != "warning" || !strings.Contains(l.Detail, c.want) || l.Remedy == "" {
-						t.Errorf("%+v", l)
-					}
-					return
-				}
-			}
-			t.Errorf("no line in %s", out)
 		})
 	}
+}
+
+// finding is a line of carrel doctor.
+type finding struct{ Name, Status, Detail, Remedy string }
+
+// line gives the one about desktops without root.
+func line(t *testing.T, out string) finding {
+	t.Helper()
+	var report struct{ Checks []finding }
+	must(t, json.Unmarshal([]byte(out), &report))
+	for _, l := range report.Checks {
+		if l.Name == "desktops without root" {
+			return l
+		}
+	}
+	t.Fatalf("no line in %s", out)
+	return finding{}
 }
 
 // nsenterOnly gives a PATH in which there is nsenter and nothing else.
