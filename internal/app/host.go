@@ -2,13 +2,13 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -64,7 +64,15 @@ func HostDir(state string) string {
 	if _, err := os.Stat(beside); err == nil || passable(filepath.Dir(beside)) == nil {
 		return beside
 	}
-	return filepath.Join(hostDirs, url.PathEscape(strings.TrimPrefix(filepath.Clean(state), "/")))
+	// Letters that mean nothing to anybody, Samba's configuration included; the digest keeps two states apart.
+	name := strings.Map(func(c rune) rune {
+		if c < 128 && (c == '-' || c == '.' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z') {
+			return c
+		}
+		return '_'
+	}, strings.Trim(filepath.Clean(state), "/"))
+	sum := sha256.Sum256([]byte(filepath.Clean(state)))
+	return filepath.Join(hostDirs, fmt.Sprintf("%s-%x", name[max(0, len(name)-64):], sum[:4]))
 }
 
 // passable says what, if anything, keeps other users from passing through dir and what is above it.

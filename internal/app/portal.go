@@ -31,14 +31,8 @@ func (h *house) portal(l *listeners) (*gateway.Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	policy := func(ctx context.Context, c ticket.Claims) (display.Policy, error) {
-		if !g.Holds(c.Binding.Session) {
-			return display.Policy{}, errSignedOut
-		}
-		return h.screenPolicy(ctx, c)
-	}
 	screens := &display.Handler{
-		Tickets: tickets, Screens: lookedAfter{h.desks.Screens, h.workspaces.Look}, Registry: &h.sessions, Policy: policy, Origins: l.origins(),
+		Tickets: tickets, Screens: lookedAfter{h.desks.Screens, h.workspaces.Look}, Registry: &h.sessions, Policy: h.policyOf(g), Origins: l.origins(),
 		Clock: clock.System{}, Random: random, Log: h.log, Connected: h.presence.connected, Disconnected: h.disconnected,
 	}
 	g.Directories, g.Auth, g.Passwords, g.Desktops = h.admits, h.desks.Auth, h.desks.Passwords, people{h}
@@ -187,6 +181,16 @@ var errNotTheirs = errors.New("app: the desktop is not this person's, or not ava
 
 // errSignedOut: the portal session has ended since its ticket was spent.
 var errSignedOut = errors.New("app: signed out")
+
+// policyOf lets a screen open for a portal session that goes on, as screenPolicy says.
+func (h *house) policyOf(g *gateway.Gateway) func(context.Context, ticket.Claims) (display.Policy, error) {
+	return func(ctx context.Context, c ticket.Claims) (display.Policy, error) {
+		if !g.Holds(c.Binding.Session) {
+			return display.Policy{}, errSignedOut
+		}
+		return h.screenPolicy(ctx, c)
+	}
+}
 
 // screenPolicy looks at the records of now, whatever was so when the ticket was issued.
 func (h *house) screenPolicy(_ context.Context, c ticket.Claims) (display.Policy, error) {

@@ -116,7 +116,7 @@ func (h *house) until(t *testing.T, id string, wanted func(*state.Directory) boo
 }
 
 // holding gives the files under dir that hold text.
-func holding(t *testing.T, dir, text string) (found []string) {
+func filesWith(t *testing.T, dir, text string) (found []string) {
 	t.Helper()
 	files := 0
 	if err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -161,17 +161,17 @@ func TestTheFirstPasswordOfADirectoryIsNeverInTheStoreInTheClear(t *testing.T) {
 	// The name, written by the same transaction, is what shows that this way of looking finds what is there.
 	const known = "seal.example.com"
 	stop()
-	for where, found := range map[string][]string{"the state directory": holding(t, dir, recognisable), "etcd": holding(t, filepath.Join(dir, "etcd"), recognisable)} {
+	for where, found := range map[string][]string{"the state directory": filesWith(t, dir, recognisable), "etcd": filesWith(t, filepath.Join(dir, "etcd"), recognisable)} {
 		if len(found) > 0 {
 			t.Errorf("%s: the password is in %v", where, found)
 		}
 	}
-	if len(holding(t, filepath.Join(dir, "etcd"), known)) == 0 {
+	if len(filesWith(t, filepath.Join(dir, "etcd"), known)) == 0 {
 		t.Error("not even the directory's name is found in etcd's files")
 	}
 	// A backup holds records as base64 text.
 	restored := restoredFrom(t, &backup)
-	if len(holding(t, restored, recognisable)) > 0 || len(holding(t, filepath.Join(restored, "etcd"), known)) == 0 {
+	if len(filesWith(t, restored, recognisable)) > 0 || len(filesWith(t, filepath.Join(restored, "etcd"), known)) == 0 {
 		t.Error("the backup holds the password, or not even the name")
 	}
 	t.Run("records from a backup, without the key, end in Failed and say why", func(t *testing.T) {
