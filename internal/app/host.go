@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -79,6 +80,10 @@ func HostDir(state string) string {
 func passable(dir string) error {
 	for ; ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			// Made when it is needed, so that others pass.
+			continue
+		}
 		if err != nil {
 			return err
 		}
