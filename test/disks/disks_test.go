@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"carrel/internal/clock"
@@ -118,6 +119,71 @@ func TestDSK1AnErasedDiskOpensToNobodyAndItsContentsWereNeverThere(t *testing.T)
 	if l, err := v.List(t.Context()); err != nil || len(l) != 0 {
 		t.Errorf("%v, %v", l, err)
 	}
+}
+
+// The LUKS header is Carrel's own writing; QEMU's reading of it is what counts.
+func TestQEMUReadsTheDisksThatAreWrittenHere(t *testing.T) {
+	v := volumes(t)
+	id := driver.VolumeOf(desktop, driver.UserVolume)
+	for _, gib := range []int{1, 100, 2000} {
+		if _, err := v.Create(t.Context(), driver.VolumeSpec{ID: id, WorkspaceID: desktop, Role: driver.UserVolume, GiB: gib}); err != nil {
+			t.Fatal(err)
+		}
+		disk := diskOf(t, v, id)
+		out, err := exec.CommandContext(t.Context(), "qemu-img", "info", "-f", "qcow2", disk).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for _, want := range []string{fmt.Sprintf("virtual size: %d ", gib), "cipher alg: aes-256", "cipher mode: xts", "ivgen alg: plain64", "hash alg: sha256", "payload offset: 2068480", "master key iters: 1000", "active: true", "encrypted: yes"} {
+			if !bytes.Contains(out, []byte(want)) && !bytes.Contains(out, []byte(strings.ReplaceAll(want, fmt.Sprintf("%d ", gib), fmt.Sprintf("%.2f ", float64(gib)/1024)))) {
+				t.Errorf("%d GiB: it does not say %q: %s", gib, want, out)
+			}
+		}
+		if n := bytes.Count(out, []byte("active: true")); n != 1 {
+			t.Errorf("%d slots are in use", n)
+		}
+		o, err := v.OpenVolume(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, size := bytes.Clone(o.Passphrase), int64(gib)<<30
+		for _, at := range []int64{0, size / 2, size - 65536} {
+			if out, err := qemuIO(t, o.File, key, fmt.Sprintf("write -P 0x5a %d 64k", at)); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if out, err := qemuIO(t, o.File, key, fmt.Sprintf("read -P 0x5a %d 64k", at)); err != nil || strings.Contains(out, "Pattern verification failed") {
+				t.Errorf("at %d: %v: %s", at, err, out)
+			}
+		}
+		key[0] ^= 1
+		if out, err := qemuIO(t, o.File, key, "read 0 512"); err == nil {
+			t.Errorf("another key opens it: %s", out)
+		}
+		key[0] ^= 1
+		// Its tables are sound, which only one with the key can tell.
+		if out, err := check(t, disk, key); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		if err := o.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := v.Erase(t.Context(), id); err != nil || !e.Verified {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		if err := v.Release(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func check(t *testing.T, disk string, key []byte) ([]byte, error) {
+	t.Helper()
+	secret := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(secret, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return exec.CommandContext(t.Context(), "qemu-img", "check", "--object", "secret,id=key,file="+secret, "--image-opts",
+		"driver=qcow2,file.driver=file,file.filename="+disk+",file.locking=off,encrypt.format=luks,encrypt.key-secret=key").CombinedOutput()
 }
 
 func TestAMachineThatHoldsTheDiskKeepsItFromBeingErased(t *testing.T) {

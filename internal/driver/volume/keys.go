@@ -98,7 +98,7 @@ func (m *Master) Unwrap(name, binding string, wrapped []byte) ([]byte, error) {
 func binding(r *record) string { return string(r.ID) + " " + r.KeyID }
 
 // newKey gives a volume's key as the text that LUKS takes as a passphrase: 256 random bits. The text is full of entropy already, so
-// the stretching that passphrases need is turned off (iter-time in the tool's options).
+// the stretching that passphrases need is as little as there can be (luksRounds).
 func newKey(random io.Reader) ([]byte, error) {
 	raw := make([]byte, 32)
 	defer clear(raw)

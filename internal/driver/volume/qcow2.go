@@ -10,14 +10,17 @@ import (
 // region is a piece of a file.
 type region struct{ Offset, Length int64 }
 
+const (
+	// cryptoExtension is the header extension "full disk encryption header pointer", qcow2LUKS the encryption method LUKS.
+	cryptoExtension = 0x0537be77
+	qcow2LUKS       = 2
+)
+
 // cryptoHeader finds where the LUKS header and its key slots are in a qcow2 file: the header extension "full disk encryption header
 // pointer" (QEMU, docs/interop/qcow2.txt). It is asked once, of a file that this package has just had made, and kept in the record:
 // the file itself is later written by a machine's process, whose word on what is to be erased does not count.
 func cryptoHeader(f io.ReaderAt) (region, error) {
-	const (
-		extension = 0x0537be77
-		mostBytes = 64 << 20
-	)
+	const mostBytes = 64 << 20
 	head := make([]byte, 4096)
 	if n, err := f.ReadAt(head, 0); err != nil && !(errors.Is(err, io.EOF) && n >= 112) {
 		return region{}, fmt.Errorf("qcow2 header: %w", err)
@@ -26,7 +29,7 @@ func cryptoHeader(f io.ReaderAt) (region, error) {
 	if string(head[:4]) != "QFI\xfb" || be.Uint32(head[4:]) != 3 {
 		return region{}, errors.New("qcow2 header: not a qcow2 file of version 3")
 	}
-	if method := be.Uint32(head[32:]); method != 2 {
+	if method := be.Uint32(head[32:]); method != qcow2LUKS {
 		return region{}, fmt.Errorf("qcow2 header: encryption method %d, not LUKS", method)
 	}
 	for at := uint64(be.Uint32(head[100:])); at+8 <= uint64(len(head)); {
@@ -34,7 +37,7 @@ func cryptoHeader(f io.ReaderAt) (region, error) {
 		if kind == 0 {
 			break
 		}
-		if kind == extension {
+		if kind == cryptoExtension {
 			if length != 16 || at+24 > uint64(len(head)) {
 				return region{}, errors.New("qcow2 header: the encryption header's pointer is cut off")
 			}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,38 +30,24 @@ type Tool interface {
 // Run runs a program with files as its descriptors 3, 4, ... and gives its standard output and error.
 type Run func(ctx context.Context, program string, args []string, files []*os.File) (output []byte, err error)
 
-// QemuImg is the Tool of QEMU itself.
+// QemuImg is the Tool for disks of QEMU. What it writes is checked by QEMU itself: it tries the keys.
 type QemuImg struct {
 	// Run runs it; Plain when nil.
 	Run Run
 	// Program is "qemu-img" when empty.
 	Program string
+	// Random is where master keys come from; the kernel when nil.
+	Random io.Reader
 }
 
 const toolTimeout = 2 * time.Minute
 
-// Format has the LUKS layer made with as few rounds of key stretching as QEMU allows: the key is random.
-//
-// QEMU measures how fast the processor stretches keys all the same, and gives up when its time slices make no sense to it, as they
-// often do on a busy or emulated machine. That says nothing about the disk, so it is asked again.
+// Format writes the file itself: see luks.go for why.
 func (q QemuImg) Format(ctx context.Context, disk *os.File, bytes int64, key []byte) error {
-	const tries = 20
-	for try := 1; ; try++ {
-		err := q.format(ctx, disk, bytes, key)
-		if err == nil || try == tries || !strings.Contains(err.Error(), "Unable to get accurate CPU usage") {
-			return err
-		}
-		if err := disk.Truncate(0); err != nil {
-			return err
-		}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-}
-
-func (q QemuImg) format(ctx context.Context, disk *os.File, bytes int64, key []byte) error {
-	_, err := q.run(ctx, disk, key, []string{"create", "-q", "-f", "qcow2", "--object", secret,
-		"-o", "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10,encrypt.cipher-alg=aes-256,encrypt.cipher-mode=xts,encrypt.ivgen-alg=plain64,encrypt.hash-alg=sha256,cluster_size=65536,lazy_refcounts=off",
-		"/proc/self/fd/3", strconv.FormatInt(bytes, 10)})
-	return err
+	return format(disk, q.Random, bytes, key)
 }
 
 // Kill uses amend, which overwrites the slot's key material.
