@@ -111,21 +111,26 @@ func (h Host) merging() bool {
 	return run == "1" || run != "2" && shared != "0"
 }
 
-// CoreDumpsOff tells whether the kernel would not write a core dump of that process: it is undumpable, or its size limit is 0 and cannot be raised
-// and no program takes dumps (such a program gets them whatever the limit is).
+// CoreDumpsOff tells whether the kernel would not write a core dump of that process: it is undumpable, or its size limit is too small for one and cannot
+// be raised. A file is never begun that must be smaller than a page (fs/coredump.c, min_coredump). A program that takes dumps (core_pattern "|") gets
+// them whatever the limit is, but for the limit 1, which means "not to a program" (core(5)). Nothing of the kind is said of a socket that takes them.
 func (h Host) CoreDumpsOff(pid int) bool {
 	if h.undumpable(pid) {
 		return true
 	}
 	pattern, ok := h.read("/proc/sys/kernel/core_pattern")
-	if !ok || strings.HasPrefix(pattern, "|") || strings.HasPrefix(pattern, "@") {
+	if !ok || strings.HasPrefix(pattern, "@") {
 		return false
 	}
+	piped := strings.HasPrefix(pattern, "|")
 	limits, _ := h.read(fmt.Sprintf("/proc/%d/limits", pid))
 	for line := range strings.Lines(limits) {
 		if rest, ok := strings.CutPrefix(line, "Max core file size"); ok {
 			f := strings.Fields(rest)
-			return len(f) >= 2 && f[0] == "0" && f[1] == "0"
+			if len(f) < 2 || f[1] != "0" && f[1] != "1" {
+				return false
+			}
+			return f[0] == "1" || f[0] == "0" && !piped
 		}
 	}
 	return false

@@ -98,14 +98,21 @@ func TestCoreDumpsAreOffOnlyWhenNobodyCanTakeOne(t *testing.T) {
 		pattern, limits string
 		want            bool
 	}{
-		"limit 0":                     {"core\n", limits("0", "0"), true},
-		"limit 0 that can be raised":  {"core\n", limits("0", "unlimited"), false},
-		"no limit":                    {"core\n", limits("unlimited", "unlimited"), false},
-		"a program takes dumps":       {"|/usr/lib/systemd/systemd-coredump %P\n", limits("0", "0"), false},
-		"a socket takes dumps":        {"@/run/core.socket\n", limits("0", "0"), false},
-		"pattern unreadable":          {"", limits("0", "0"), false},
-		"limits unreadable":           {"core\n", "", false},
-		"limits of another new shape": {"core\n", "Max core file size 0\n", false},
+		"limit 0":                             {"core\n", limits("0", "0"), true},
+		"limit 1":                             {"core\n", limits("1", "1"), true},
+		"limit 1, a program takes dumps":      {"|/usr/lib/systemd/systemd-coredump %P\n", limits("1", "1"), true},
+		"limit 0 of 1, a program takes dumps": {"|/usr/lib/systemd/systemd-coredump %P\n", limits("0", "1"), false},
+		"limit 0 of 1":                        {"core\n", limits("0", "1"), true},
+		"limit 1 that can be raised":          {"core\n", limits("1", "4096"), false},
+		"limit 2":                             {"core\n", limits("2", "2"), false},
+		"limit 1, a socket takes dumps":       {"@/run/core.socket\n", limits("1", "1"), false},
+		"limit 0 that can be raised":          {"core\n", limits("0", "unlimited"), false},
+		"no limit":                            {"core\n", limits("unlimited", "unlimited"), false},
+		"a program takes dumps":               {"|/usr/lib/systemd/systemd-coredump %P\n", limits("0", "0"), false},
+		"a socket takes dumps":                {"@/run/core.socket\n", limits("0", "0"), false},
+		"pattern unreadable":                  {"", limits("0", "0"), false},
+		"limits unreadable":                   {"core\n", "", false},
+		"limits of another new shape":         {"core\n", "Max core file size 0\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := map[string]string{"proc/42/limits": c.limits, "proc/sys/kernel/core_pattern": c.pattern}
