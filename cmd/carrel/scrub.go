@@ -142,7 +142,7 @@ func newScrubShow(g *global, key *string) *cobra.Command {
 func newScrubVerify(g *global, key *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify CERTIFICATE|PROOF-FILE",
-		Short: "Verify one certificate with the public key: its signature and, in the state directory, its place in the chain",
+		Short: "Verify one certificate with the public key: its signature, its digest and, in the state directory, its place in the chain",
 		Example: `  carrel scrub verify sc-0123456789abcdef0
   carrel scrub verify proof.json --key public.pem`,
 		Args: cobra.ExactArgs(1),
@@ -151,9 +151,18 @@ func newScrubVerify(g *global, key *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			verdict := map[string]any{"certificateId": cert.CertificateID, "valid": true, "simulated": cert.Simulated, "checked": where}
+			compared, err := cert.CheckDigest()
+			if err != nil {
+				return err
+			}
+			verdict := map[string]any{"certificateId": cert.CertificateID, "valid": true, "simulated": cert.Simulated, "checked": where, "digestCompared": compared}
 			return g.print(c.OutOrStdout(), verdict, func(w io.Writer) {
 				fmt.Fprintf(w, "%s is valid: %s\n", cert.CertificateID, where)
+				if compared {
+					fmt.Fprintf(w, "the digest of what was read back is that of %d zeros\n", cert.BytesVerified)
+				} else {
+					fmt.Fprintf(w, "the digest of what was read back is made in a way this version does not know (%s): not compared\n", cert.Method)
+				}
 				if cert.Simulated {
 					fmt.Fprintln(w, "SIMULATED: there was no desktop and no memory; this proves nothing about a machine")
 				}

@@ -1,11 +1,14 @@
 package evidence
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,6 +41,9 @@ type ScrubCertificate struct {
 	// ProcessEnded: the process had ended by itself before its own pages could be overwritten; whether they were zeroed then is the
 	// kernel's doing (HostFacts.InitOnFree).
 	ProcessEnded bool `json:"processEnded,omitempty"`
+	// ProcessBytesSkipped counts, by reason, the process's writable bytes that were not overwritten ("device"), and those of which a copy may be elsewhere ("was
+	// in swap"). Absent: none, or a certificate of a version that did not say.
+	ProcessBytesSkipped map[string]int64 `json:"processBytesSkipped,omitempty"`
 	// ReadBackDigest is a digest, in hex, of all bytes read back after the memory was sealed against writing: for the method
 	// "qemu-freeze-zero-seal-readback" the SHA-256 of the SHA-256 of each MiB.
 	ReadBackDigest string    `json:"readBackDigest"`
@@ -97,6 +103,11 @@ func (c *ScrubCertificate) Validate() error {
 	if c.BytesZeroed <= 0 || c.BytesVerified != c.BytesZeroed || c.ProcessBytesZeroed < 0 {
 		bad("%d bytes zeroed, %d verified: want the same number, more than 0", c.BytesZeroed, c.BytesVerified)
 	}
+	for reason, n := range c.ProcessBytesSkipped {
+		if reason == "" || n <= 0 {
+			bad("%d bytes of the process skipped for %q: want a reason and a number more than 0", n, reason)
+		}
+	}
 	for _, k := range c.VolumeKeysDestroyed {
 		if k.Volume == "" || k.KeyID == "" || k.DestroyedAt.IsZero() {
 			bad("volume key %q of %q: incomplete", k.KeyID, k.Volume)
@@ -121,6 +132,9 @@ func (c *ScrubCertificate) String() string {
 	fmt.Fprintf(&b, "scrub           %s, %s to %s\n", c.Method, stamp(c.ScrubStart), stamp(c.ScrubEnd))
 	fmt.Fprintf(&b, "memory          %d bytes zeroed, %d read back as zeros, %d of the process itself\n",
 		c.BytesZeroed, c.BytesVerified, c.ProcessBytesZeroed)
+	for _, reason := range slices.Sorted(maps.Keys(c.ProcessBytesSkipped)) {
+		fmt.Fprintf(&b, "process         %d bytes not overwritten, or elsewhere too: %s\n", c.ProcessBytesSkipped[reason], reason)
+	}
 	fmt.Fprintf(&b, "read-back       sha256:%s\n", c.ReadBackDigest)
 	f := c.HostFacts
 	fmt.Fprintf(&b, "host facts      init_on_free=%t init_on_alloc=%t swap=%t unswappable=%t ksm=%t core_dumps_off=%t sealed=%t\n",
@@ -129,6 +143,57 @@ func (c *ScrubCertificate) String() string {
 		fmt.Fprintf(&b, "key destroyed   %s %s at %s\n", k.Volume, k.KeyID, stamp(k.DestroyedAt))
 	}
 	return b.String()
+}
+
+// The methods whose read-back digest this version can compute.
+const (
+	methodQEMU      = "qemu-freeze-zero-seal-readback"
+	methodSimulated = "simulated"
+)
+
+// ErrDigest: what a certificate says was read back is not that many zeros.
+var ErrDigest = errors.New("evidence: the read-back digest is not that of zeros")
+
+// CheckDigest compares the read-back digest with that of as many zeros: it needs nobody's word. compared is false when this version does not know how the
+// certificate's method makes its digest.
+func (c *ScrubCertificate) CheckDigest() (compared bool, err error) {
+	var want string
+	switch c.Method {
+	case methodQEMU:
+		want = zeroDigest(c.BytesVerified)
+	case methodSimulated:
+		want = digestOfZeros(c.BytesVerified)
+	default:
+		return false, nil
+	}
+	if want != c.ReadBackDigest {
+		return true, fmt.Errorf("%w: %s has %s, %d zeros give %s", ErrDigest, c.CertificateID, c.ReadBackDigest, c.BytesVerified, want)
+	}
+	return true, nil
+}
+
+var zeros [1 << 20]byte
+
+// zeroDigest is SHA-256 of the SHA-256 of each MiB of zeros, in order; the last may be shorter.
+func zeroDigest(size int64) string {
+	h, whole := sha256.New(), sha256.Sum256(zeros[:])
+	for ; size >= int64(len(zeros)); size -= int64(len(zeros)) {
+		_, _ = h.Write(whole[:])
+	}
+	if size > 0 {
+		rest := sha256.Sum256(zeros[:size])
+		_, _ = h.Write(rest[:])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// digestOfZeros is SHA-256 of zeros.
+func digestOfZeros(size int64) string {
+	h := sha256.New()
+	for ; size > 0; size -= int64(len(zeros)) {
+		_, _ = h.Write(zeros[:min(size, int64(len(zeros)))])
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

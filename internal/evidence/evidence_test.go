@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -702,6 +703,8 @@ func TestScrubCertificates(t *testing.T) {
 		{"no WorkSpace", func(c *ScrubCertificate) { c.WorkspaceID = "" }},
 		{"no digest", func(c *ScrubCertificate) { c.ReadBackDigest = "" }},
 		{"an end before its start", func(c *ScrubCertificate) { c.ScrubEnd = c.ScrubStart.Add(-1) }},
+		{"skipped bytes without a reason", func(c *ScrubCertificate) { c.ProcessBytesSkipped = map[string]int64{"": 1} }},
+		{"a reason that skipped nothing", func(c *ScrubCertificate) { c.ProcessBytesSkipped = map[string]int64{"device": 0} }},
 		{"a key without an id", func(c *ScrubCertificate) { c.VolumeKeysDestroyed[0].KeyID = "" }},
 	}
 	for _, tt := range bad {
@@ -712,6 +715,54 @@ func TestScrubCertificates(t *testing.T) {
 				t.Error("AppendScrub accepts it")
 			}
 		})
+	}
+}
+
+func TestWhatWasSkippedIsInTheCertificateAndIsOptional(t *testing.T) {
+	old, err := json.Marshal(certificate())
+	if err != nil || bytes.Contains(old, []byte("processBytesSkipped")) {
+		t.Fatalf("%s, %v", old, err)
+	}
+	c := certificate()
+	c.ProcessBytesSkipped = map[string]int64{"was in swap": 4096, "device": 512}
+	rec, err := open(t, filepath.Join(t.TempDir(), "log"), newKey(t), newHands()).AppendScrub(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Scrub(rec)
+	if err != nil || !maps.Equal(got.ProcessBytesSkipped, c.ProcessBytesSkipped) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if text := got.String(); !strings.Contains(text, "512 bytes not overwritten, or elsewhere too: device") || strings.Index(text, "4096 bytes") < strings.Index(text, "512 bytes") {
+		t.Errorf("%s", text)
+	}
+}
+
+func TestTheDigestIsComparedWithThatOfZeros(t *testing.T) {
+	// In a shell: head -c 3145728 /dev/zero | sha256sum; and yes "$(head -c 1048576 /dev/zero | sha256sum | cut -c1-64)" | head -n 3 | xxd -r -p | sha256sum
+	const (
+		size  = 3 << 20
+		plain = "bbd05cf6097ac9b1f89ea29d2542c1b7b67ee46848393895f5a9e43fa1f621e5"
+		tree  = "247b30c63a7faee2412bc10286cbdeaf8d5906e8e35891e8101e4a1e1d05330f"
+	)
+	for _, c := range []struct {
+		method, digest string
+		size           int64
+		compared, good bool
+	}{
+		{"simulated", plain, size, true, true},
+		{"simulated", tree, size, true, false},
+		{"qemu-freeze-zero-seal-readback", tree, size, true, true},
+		{"qemu-freeze-zero-seal-readback", tree, size + 1, true, false},
+		{"qemu-freeze-zero-seal-readback", plain, size, true, false},
+		{"of a later version", plain, size, false, true},
+	} {
+		cert := certificate()
+		cert.Method, cert.ReadBackDigest, cert.BytesZeroed, cert.BytesVerified = c.method, c.digest, c.size, c.size
+		compared, err := cert.CheckDigest()
+		if compared != c.compared || (err == nil) != c.good || err != nil && !errors.Is(err, ErrDigest) {
+			t.Errorf("%s, %d bytes, %s: compared %t, %v", c.method, c.size, c.digest, compared, err)
+		}
 	}
 }
 

@@ -140,7 +140,7 @@ func certificate(id ident.CertificateID, r driver.ScrubReport, erasures []driver
 	c := &evidence.ScrubCertificate{
 		CertificateID: string(id), WorkspaceID: string(r.WorkspaceID), Simulated: r.Simulated,
 		Host: r.Host, Machine: r.Run, MachineStart: r.RunStarted, MachineEnd: r.RunEnded, ScrubStart: r.Started, ScrubEnd: r.Finished,
-		Method: r.Method, BytesZeroed: r.MemoryBytes, BytesVerified: r.ReadBytes, ProcessBytesZeroed: r.ProcessBytes, ProcessEnded: r.ProcessEnded, ReadBackDigest: r.Digest,
+		Method: r.Method, BytesZeroed: r.MemoryBytes, BytesVerified: r.ReadBytes, ProcessBytesZeroed: r.ProcessBytes, ProcessEnded: r.ProcessEnded, ProcessBytesSkipped: r.ProcessSkipped, ReadBackDigest: r.Digest,
 		HostFacts: evidence.HostFacts{Kernel: f.Kernel, InitOnFree: f.InitOnFree, InitOnAlloc: f.InitOnAlloc, SwapActive: f.SwapActive,
 			MemoryUnswappable: f.Unswappable, KSMActive: f.KSMActive, CoreDumpsOff: f.CoreDumpsOff, Sealed: r.Sealed},
 	}
