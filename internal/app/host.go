@@ -297,9 +297,12 @@ func (r *hostRole) openMachines(ctx context.Context) (err error) {
 	h := r.conf.Host
 	r.machines, err = qemu.Open(ctx, qemu.Config{
 		Dir: filepath.Join(r.dir, "machines"), Host: name, Keeper: r.keeper, Volumes: r.volumes, Images: r.images, Taps: r.fabric, Keys: r.keys,
-		Clock: clock.System{}, Random: random, Log: r.log, Accel: r.accel, Size: r.size, Memory: total, FirstUID: machineUID, UIDs: machineUIDs,
+		Clock: clock.System{}, Random: random, Log: r.log, Accel: r.accel, Size: r.size, Memory: total, FirstUID: machineUID, UIDs: machineUIDs, NoTemplates: !*h.Templates,
 		Guest: qemu.Settings{Locale: h.Locale, Layout: h.Keyboard, TimeZone: h.TimeZone},
 	})
+	if err == nil {
+		r.closers = append(r.closers, r.machines.Close)
+	}
 	return err
 }
 
@@ -360,7 +363,7 @@ func (r *hostRole) run(ctx context.Context, l net.Listener) error {
 		}
 		return nil
 	})
-	for _, part := range []func(context.Context) error{r.keeper.Run, r.services.Run, r.domains.Run} {
+	for _, part := range []func(context.Context) error{r.keeper.Run, r.services.Run, r.domains.Run, r.machines.Run} {
 		g.Go(func() error { return part(ctx) })
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {

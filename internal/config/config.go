@@ -112,6 +112,10 @@ type Host struct {
 	Compute []string `yaml:"compute"`
 	// Accelerator: auto, kvm or tcg. Default auto: KVM where a probe guest has run, otherwise emulation, which is about ten times slower.
 	Accelerator string `yaml:"accelerator"`
+	// Start desktops from memory templates: true or false. Default true: after the first desktop of an image and compute type the host starts a machine of
+	// the same kind for nobody, keeps its memory (about as much as the guest uses), and later desktops are copies of it that are there at once.
+	// Templates go first when desktops want the memory. false: every desktop boots from its disk.
+	Templates *bool `yaml:"templates"`
 	// Interface by which desktops reach the outside, "auto" for that of the default route, "off" for none. Default off: desktops reach their VPC only.
 	// Without root only auto, which takes pasta (package passt), and off.
 	Uplink string `yaml:"uplink"`

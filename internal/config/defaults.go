@@ -26,6 +26,10 @@ func (c *Config) Complete() {
 	fill(&c.Simulation.Terminate, 100*time.Millisecond)
 	fill(&c.Host.Accelerator, "auto")
 	fill(&c.Host.Uplink, "off")
+	if c.Host.Templates == nil {
+		on := true
+		c.Host.Templates = &on
+	}
 	fill(&c.Metrics.Address, "127.0.0.1:9464")
 	fill(&c.Log.Level, "info")
 	fill(&c.Log.Format, "text")

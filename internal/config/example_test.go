@@ -111,6 +111,8 @@ func scalar(v any) string {
 		return fmt.Sprintf("%q", v)
 	case []string:
 		return "[]"
+	case *bool:
+		return fmt.Sprint(*v)
 	case time.Duration:
 		return v.String()
 	default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -140,4 +141,41 @@ func TestAStoppedMachineOutlivesItsHostRoleAndResumes(t *testing.T) {
 	if err != nil || report.Clean() != nil || len(report.Keys) != 1 {
 		t.Errorf("the report of a stopped machine: %+v, %v", report, err)
 	}
+}
+
+func TestSavedMemoryThatIsDamagedNeverRuns(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	spec := h.build(t, bare)
+	if _, err := h.driver.Start(limited(t), spec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.driver.Stop(limited(t), desktop); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(h.dir, "machines", string(desktop), "saved-memory")
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, bad := range map[string][]byte{"cut off": good[:len(good)-1], "changed": append(append([]byte(nil), good[:len(good)/2]...), append([]byte{good[len(good)/2] ^ 1}, good[len(good)/2+1:]...)...), "another file": []byte("nothing")} {
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.driver.Start(limited(t), spec); driver.AsPermanent(err) == nil || driver.AsPermanent(err).Code != "SavedMemoryDamaged" {
+			t.Errorf("%s: %v", what, err)
+		}
+		if m, err := h.driver.Inspect(t.Context(), desktop); err != nil || m.State != driver.MachineStopped {
+			t.Errorf("%s: %+v, %v", what, m, err)
+		}
+		if left, err := h.keeper.List(t.Context()); err != nil || len(left) != 0 {
+			t.Errorf("%s: memory left: %+v, %v", what, left, err)
+		}
+	}
+	if err := os.WriteFile(path, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := h.driver.Start(limited(t), spec); err != nil || m.State != driver.MachineRunning {
+		t.Fatalf("what was saved: %+v, %v", m, err)
+	}
+	greeting(t, h)
 }

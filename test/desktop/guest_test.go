@@ -18,7 +18,7 @@ import (
 const minimal = ident.ImageID("wsi-minimal12")
 
 // realImages is a store with the minimal image, taken from the repository's cache or built there.
-func realImages(t *testing.T) driver.ImageOpener {
+func realImages(t testing.TB) driver.ImageOpener {
 	t.Helper()
 	need(t, "mmdebstrap", "mke2fs", "xz")
 	cache, err := filepath.Abs("../../.cache/images")
@@ -47,7 +47,7 @@ func realImages(t *testing.T) driver.ImageOpener {
 	}
 }
 
-type steps struct{ t *testing.T }
+type steps struct{ t testing.TB }
 
 func (steps) Plan([]string) {}
 func (s steps) Begin(step string) {

@@ -89,6 +89,8 @@ type host struct {
 	log     *lines
 	// memory is what the host gives out, in bytes; 4 GiB when 0.
 	memory int64
+	// noTemplates as in qemu.Config.
+	noTemplates bool
 }
 
 // lines is a log that may be read while it is written.
@@ -167,7 +169,7 @@ func (h *host) connect(ctx context.Context, size int64, observe func(string)) er
 		Dir: filepath.Join(h.dir, "machines"), Host: "test-host", Keeper: h.keeper, Volumes: h.volumes, Images: h.images, Taps: h.fabric, Keys: keys,
 		Clock: clock.System{}, Random: rand.Reader, Log: slog.New(slog.NewTextHandler(h.log, nil)), Accel: qemu.TCG,
 		Size: func(string) (qemu.Size, bool) { return qemu.Size{Processors: 1, Memory: size}, true }, Memory: give, FirstUID: 64100, UIDs: 100,
-		Observe: observe,
+		Observe: observe, NoTemplates: h.noTemplates,
 	})
 	return err
 }

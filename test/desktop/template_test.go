@@ -213,6 +213,69 @@ func TestADesktopIsWorthMoreThanATemplate(t *testing.T) {
 	}
 }
 
+func TestADesktopIsWorthMoreThanATemplateThatIsBeingMade(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	h.leave(t)
+	h.memory = guestMemory
+	h.open(t, guestMemory)
+	spec := h.build(t, bare)
+	made := make(chan error)
+	go func() { made <- h.driver.MakeTemplate(limited(t), bare, "STANDARD") }()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if entries, err := h.keeper.List(t.Context()); err != nil || time.Now().After(end) {
+			t.Fatalf("no template is begun: %v", err)
+		} else if len(entries) == 1 {
+			break
+		}
+	}
+	if m, err := h.driver.Start(limited(t), spec); err != nil || m.State != driver.MachineRunning {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if err := <-made; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if entries, err := h.keeper.List(t.Context()); err != nil || len(entries) != 1 || entries[0].Meta.WorkspaceID != desktop {
+		t.Errorf("%+v, %v: want the desktop's memory alone", entries, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(h.dir, "machines", "templates")); err != nil || len(left) != 0 {
+		t.Errorf("files left: %v, %v", left, err)
+	}
+	greeting(t, h)
+}
+
+func TestAHostThatIsSetToHaveNoTemplatesGivesThemBackAndKeepsTheirLayers(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	if err := h.driver.MakeTemplate(limited(t), bare, "STANDARD"); err != nil {
+		t.Fatal(err)
+	}
+	spec := h.build(t, bare)
+	if _, err := h.driver.Start(limited(t), spec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.driver.Stop(limited(t), desktop); err != nil {
+		t.Fatal(err)
+	}
+	h.leave(t)
+	h.noTemplates = true
+	h.open(t, guestMemory)
+	if now := templates(t, h); len(now) != 0 {
+		t.Errorf("templates %v", now)
+	}
+	// What was started from one goes on, and what is new starts from its disk.
+	two := h.buildAs(t, "ws-000000002", "eni-00000000000000002", bare)
+	for _, s := range []driver.MachineSpec{spec, two} {
+		if m, err := h.driver.Start(limited(t), s); err != nil || m.State != driver.MachineRunning {
+			t.Fatalf("%+v, %v", m, err)
+		}
+	}
+	if !strings.Contains(h.log.String(), `from="saved memory"`) || !strings.Contains(h.log.String(), "from=disk") {
+		t.Errorf("%s", h.log)
+	}
+	if layers, err := h.volumes.Layers(t.Context()); err != nil || len(layers) != 1 {
+		t.Errorf("%v, %v: want one desktop on a layer", layers, err)
+	}
+}
+
 // FLT: the host role is killed while it makes a template, and while it starts a desktop from one.
 func TestTheHostRoleIsKilledAtATemplate(t *testing.T) {
 	h := newHost(t, nil, guestMemory)

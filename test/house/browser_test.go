@@ -69,7 +69,7 @@ func (h *house) browser(t *testing.T) *browser {
 }
 
 // secret gives a password to the AWS CLI as the name of a file that only root reads: a command line is there for everybody to see.
-func secret(t *testing.T, password string) string {
+func secret(t testing.TB, password string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(path, []byte(password), 0o600); err != nil {

@@ -33,16 +33,19 @@ const (
 
 // house is one installation.
 type house struct {
-	t           *testing.T
-	state       string
-	api, portal string
-	serve       *exec.Cmd
-	env         []string
-	client      *http.Client
-	log         string
+	t     testing.TB
+	state string
+	// door is where the API is.
+	door, portal string
+	conf         string
+	serve        *exec.Cmd
+	env          []string
+	client       *http.Client
+	log          string
+	begun        int
 }
 
-func free(t *testing.T) string {
+func free(t testing.TB) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +54,7 @@ func free(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func open(t *testing.T) *house {
+func open(t testing.TB) *house {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("this suite needs root: networks, machines and domain controllers of their own users")
@@ -70,27 +73,18 @@ func open(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	h := &house{t: t, state: filepath.Join(dir, "s"), log: filepath.Join(dir, "log")}
-	conf := filepath.Join(dir, "carrel.yaml")
-	if err := os.WriteFile(conf, []byte("host:\n  compute: [\"VALUE=512\"]\n  accelerator: tcg\nmetrics:\n  address: \"off\"\n"), 0o600); err != nil {
+	h.conf = filepath.Join(dir, "carrel.yaml")
+	if err := os.WriteFile(h.conf, []byte("host:\n  compute: [\"VALUE=512\"]\n  accelerator: tcg\nmetrics:\n  address: \"off\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(h.state, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	h.carrel("image", "build", "--variant", "minimal", "--id", "wsi-debian012", "--cache", root+"/.cache/images")
-	h.api, h.portal = free(t), free(t)
-	out, err := os.Create(h.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	h.serve = exec.Command(binary, "serve", "--state", h.state, "--config", conf, "--api-addr", h.api, "--portal-addr", h.portal)
-	h.serve.Stdout, h.serve.Stderr = out, out
-	if err := h.serve.Start(); err != nil {
-		t.Fatal(err)
-	}
+	h.door, h.portal = free(t), free(t)
+	h.begin()
 	t.Cleanup(func() { h.end(dir) })
-	h.eventually("ready", func() bool { return strings.Contains(h.logged(), "carrel: ready") })
+	h.eventually("ready", h.ready)
 	h.env = append(os.Environ(), "AWS_CONFIG_FILE="+h.state+"/aws/config", "AWS_SHARED_CREDENTIALS_FILE="+h.state+"/aws/credentials", "AWS_PROFILE=carrel", "AWS_CA_BUNDLE="+h.state+"/ca.pem", "AWS_PAGER=")
 	pem, err := os.ReadFile(h.state + "/ca.pem")
 	if err != nil {
@@ -104,6 +98,36 @@ func open(t *testing.T) *house {
 	}
 	h.client = &http.Client{Jar: jar, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: time.Minute}
 	return h
+}
+
+// begin starts Carrel.
+func (h *house) begin() {
+	h.t.Helper()
+	out, err := os.OpenFile(h.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer out.Close()
+	h.serve = exec.Command(binary, "serve", "--state", h.state, "--config", h.conf, "--api-addr", h.door, "--portal-addr", h.portal)
+	h.serve.Stdout, h.serve.Stderr = out, out
+	if err := h.serve.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.begun++
+}
+
+// ready: Carrel has said so as often as it was started.
+func (h *house) ready() bool { return strings.Count(h.logged(), "carrel: ready") == h.begun }
+
+// leave stops Carrel; desktops go on.
+func (h *house) leave() {
+	h.t.Helper()
+	if err := h.serve.Process.Signal(syscall.SIGTERM); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.serve.Wait(); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // end stops Carrel and takes away what it would keep for its next start: namespaces, and the keeper of memory that nobody needs any more.
@@ -238,19 +262,28 @@ func (h *house) screen(id string) {
 	}
 }
 
-func TestAPersonsDesktopFromItsDirectoryToItsCertificate(t *testing.T) {
-	h := open(t)
-	person := h.browser(t)
+// directory makes a directory with these people, whose password is Analytical-1, and gives it and its registration code.
+func (h *house) directory(people ...string) (id, code string) {
+	h.t.Helper()
 	vpc := h.aws("ec2", "describe-subnets", "--query", "Subnets[0].VpcId", "--output", "text")
 	subnets := strings.Fields(h.aws("ec2", "describe-subnets", "--query", "Subnets[].SubnetId", "--output", "text"))
-	dir := h.aws("ds", "create-directory", "--name", "corp.example.com", "--short-name", "CORP", "--password", secret(t, "Sup3r-Secret-1"), "--size", "Small",
+	dir := h.aws("ds", "create-directory", "--name", "corp.example.com", "--short-name", "CORP", "--password", secret(h.t, "Sup3r-Secret-1"), "--size", "Small",
 		"--vpc-settings", "VpcId="+vpc+",SubnetIds="+strings.Join(subnets, ","), "--query", "DirectoryId", "--output", "text")
 	h.until("Active", "ds", "describe-directories", "--query", "DirectoryDescriptions[0].Stage")
 	h.aws("workspaces", "register-workspace-directory", "--directory-id", dir)
 	h.until("REGISTERED", "workspaces", "describe-workspace-directories", "--query", "Directories[0].State")
-	code := h.aws("workspaces", "describe-workspace-directories", "--query", "Directories[0].RegistrationCode", "--output", "text")
-	h.aws("ds-data", "create-user", "--directory-id", dir, "--sam-account-name", "ada", "--given-name", "Ada", "--surname", "Lovelace")
-	h.aws("ds", "reset-user-password", "--directory-id", dir, "--user-name", "ada", "--new-password", secret(t, "Analytical-1"))
+	code = h.aws("workspaces", "describe-workspace-directories", "--query", "Directories[0].RegistrationCode", "--output", "text")
+	for _, name := range people {
+		h.aws("ds-data", "create-user", "--directory-id", dir, "--sam-account-name", name, "--given-name", strings.ToUpper(name[:1])+name[1:], "--surname", "Lovelace")
+		h.aws("ds", "reset-user-password", "--directory-id", dir, "--user-name", name, "--new-password", secret(h.t, "Analytical-1"))
+	}
+	return dir, code
+}
+
+func TestAPersonsDesktopFromItsDirectoryToItsCertificate(t *testing.T) {
+	h := open(t)
+	person := h.browser(t)
+	dir, code := h.directory("ada")
 
 	login := func(password string) (int, map[string]any) {
 		return h.call("POST", "/api/session", map[string]string{"code": code, "userName": "ada", "password": password})

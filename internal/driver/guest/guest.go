@@ -8,6 +8,7 @@ package guest
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -28,6 +30,9 @@ const Version = 1
 const (
 	renewPath = "/usr/lib/carrel/renew"
 	statePath = "/usr/lib/carrel/state"
+	// rehearsePath runs a session for nobody and ends it.
+	rehearsePath = "/usr/lib/carrel/rehearse"
+	datePath     = "/bin/date"
 )
 
 // HomeSerial is the serial number by which the guest finds its user volume, RootSerial its root volume: what the
@@ -223,9 +228,10 @@ func (d *Document) Fresh(random io.Reader, now time.Time) error {
 	return nil
 }
 
-// Command is a program of the guest to be run by its agent. Input is its standard input.
+// Command is a program of the guest to be run by its agent. Input is its standard input. Args hold nothing that a person chose.
 type Command struct {
 	Path  string
+	Args  []string
 	Input []byte
 }
 
@@ -268,7 +274,7 @@ func Renew(ctx context.Context, r Runner, d Document) (Report, error) {
 		return Report{}, fmt.Errorf("guest document: %w", err)
 	}
 	defer clear(input)
-	out, err := r.Run(ctx, Command{renewPath, input})
+	out, err := r.Run(ctx, Command{Path: renewPath, Input: input})
 	if err != nil {
 		return Report{}, fmt.Errorf("renew the guest: %w", err)
 	}
@@ -310,6 +316,42 @@ func Inspect(ctx context.Context, r Runner) (State, error) {
 		return State{}, fmt.Errorf("%w: exit status %d: %s", ErrRefused, out.Code, words(out.Stderr))
 	}
 	return ParseState(out.Stdout)
+}
+
+// Rehearse has a guest that is nobody's run a session and end it, with everything that it left, so that what sessions need is in its memory.
+// ErrRefused: it could not, or would not because somebody's session is open.
+func Rehearse(ctx context.Context, r Runner) error {
+	out, err := r.Run(ctx, Command{Path: rehearsePath})
+	if err != nil {
+		return fmt.Errorf("rehearse a session: %w", err)
+	}
+	if out.Code != 0 {
+		return fmt.Errorf("%w: exit status %d: %s", ErrRefused, out.Code, words(out.Stderr))
+	}
+	return nil
+}
+
+// SetTime sets a guest's clock: all that one has to be told that goes on where it was.
+func SetTime(ctx context.Context, r Runner, now time.Time) error {
+	out, err := r.Run(ctx, Command{Path: datePath, Args: []string{"-u", "-s", "@" + strconv.FormatInt(now.Unix(), 10)}})
+	if err != nil {
+		return fmt.Errorf("set the guest's clock: %w", err)
+	}
+	if out.Code != 0 {
+		return fmt.Errorf("%w: exit status %d: %s", ErrRefused, out.Code, words(out.Stderr))
+	}
+	return nil
+}
+
+// Digest names what the document makes of a guest, without what is new at every start: a guest that was told this and has gone on since need not be told again.
+func (d Document) Digest() string {
+	d.BootID, d.Seed, d.Time = "", nil, 0
+	b, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // Texts and numbers.
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // ParseReport reads a guest's report: hostile bytes. Its texts are cut to what a log line bears, without control characters.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,7 +101,7 @@ type runner struct {
 
 func (r runner) Run(_ context.Context, c Command) (Outcome, error) {
 	if r.seen != nil {
-		*r.seen = Command{c.Path, bytes.Clone(c.Input)}
+		*r.seen = Command{c.Path, c.Args, bytes.Clone(c.Input)}
 	}
 	return r.out, r.err
 }
@@ -155,6 +156,44 @@ func TestStateOfAGuest(t *testing.T) {
 		if _, err := ParseState([]byte(bad)); err == nil {
 			t.Errorf("%.20q accepted", bad)
 		}
+	}
+}
+
+func TestADigestIsOfWhatLasts(t *testing.T) {
+	a, b := good(), good()
+	if err := errors.Join(a.Fresh(nil, time.Unix(1, 0)), b.Fresh(nil, time.Unix(2, 0))); err != nil {
+		t.Fatal(err)
+	}
+	if a.Digest() != b.Digest() || len(a.Digest()) != 64 || a.Time != 1 || a.Seed == nil {
+		t.Errorf("%s and %s: two starts of one desktop; %+v", a.Digest(), b.Digest(), a)
+	}
+	b.TimeZone += "x"
+	if a.Digest() == b.Digest() {
+		t.Error("another time zone has the same digest")
+	}
+}
+
+func TestAResumedGuestIsToldTheTimeAlone(t *testing.T) {
+	var seen Command
+	if err := SetTime(context.Background(), runner{seen: &seen}, time.Unix(1234, 5)); err != nil || seen.Path != datePath || !slices.Equal(seen.Args, []string{"-u", "-s", "@1234"}) || seen.Input != nil {
+		t.Errorf("%+v, %v", seen, err)
+	}
+	if err := SetTime(context.Background(), runner{out: Outcome{Code: 1, Stderr: []byte("not permitted")}}, time.Now()); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "not permitted") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestARehearsalThatFailsSaysWhy(t *testing.T) {
+	var seen Command
+	if err := Rehearse(context.Background(), runner{seen: &seen}); err != nil || seen.Path != rehearsePath || seen.Input != nil {
+		t.Errorf("%+v, %v", seen, err)
+	}
+	if err := Rehearse(context.Background(), runner{out: Outcome{Code: 1, Stderr: []byte("no session came up")}}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "no session came up") {
+		t.Errorf("%v", err)
+	}
+	silent := errors.New("silent")
+	if err := Rehearse(context.Background(), runner{err: silent}); !errors.Is(err, silent) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -23,7 +23,7 @@ func (d *Driver) Ready(ctx context.Context, id ident.WorkspaceID) error {
 	if !m.Agent {
 		return nil
 	}
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 300*time.Millisecond) {
 		ready, err := d.ready(ctx, m)
 		if ready {
 			return nil
@@ -85,17 +85,25 @@ func (d *Driver) renew(ctx context.Context, m *machine, r guest.Runner) error {
 		Locale: set.Locale, Keyboard: guest.Keyboard{Layout: set.Layout, Variant: set.Variant}, TimeZone: set.TimeZone,
 		Network: guest.Network{MAC: m.MAC},
 	}
-	if err := doc.Fresh(d.cfg.Random, d.cfg.Clock.Now()); err != nil {
-		return err
-	}
-	if _, err := guest.Renew(ctx, r, doc); err != nil {
-		return err
+	digest := doc.Digest()
+	if m.Told == digest {
+		// It was resumed with all that it was told; only time has gone on without it. That there is one of it only is what saved memory is spent for.
+		if err := guest.SetTime(ctx, r, d.cfg.Clock.Now()); err != nil {
+			return err
+		}
+	} else {
+		if err := doc.Fresh(d.cfg.Random, d.cfg.Clock.Now()); err != nil {
+			return err
+		}
+		if _, err := guest.Renew(ctx, r, doc); err != nil {
+			return err
+		}
 	}
 	return d.exclusively(m.Spec.WorkspaceID, func(now *machine) error {
 		if now == nil || now.Run != m.Run || now.State != driver.MachineRunning {
 			return driver.ErrOrder
 		}
-		now.Renewed = true
+		now.Renewed, now.Told = true, digest
 		return d.save(now)
 	})
 }
@@ -104,7 +112,7 @@ func (d *Driver) renew(ctx context.Context, m *machine, r guest.Runner) error {
 type runner struct{ *qmp.Agent }
 
 func (r runner) Run(ctx context.Context, c guest.Command) (guest.Outcome, error) {
-	out, err := r.Agent.Run(ctx, qmp.Command{Path: c.Path, Input: c.Input})
+	out, err := r.Agent.Run(ctx, qmp.Command{Path: c.Path, Args: c.Args, Input: c.Input})
 	return guest.Outcome{Code: out.Code, Stdout: out.Stdout, Stderr: out.Stderr}, err
 }
 

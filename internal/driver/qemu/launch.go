@@ -17,12 +17,20 @@ import (
 	"carrel/internal/ident"
 )
 
-// run starts the process on new memory and lets it go on.
-func (d *Driver) run(ctx context.Context, m *machine, size Size) (err error) {
+// run starts the process on new memory and lets it go on. It says what from.
+func (d *Driver) run(ctx context.Context, m *machine, size Size) (from string, err error) {
 	p := &parts{hardware: hardware{size: size}}
 	defer p.close()
 	if err := d.gather(ctx, m, p); err != nil {
-		return err
+		return "", err
+	}
+	switch {
+	case m.Saved != nil:
+		from = "saved memory"
+	case p.template != nil:
+		from = "template " + p.template.ID
+	default:
+		from = "disk"
 	}
 	if t := p.template; t != nil {
 		defer func() {
@@ -35,30 +43,35 @@ func (d *Driver) run(ctx context.Context, m *machine, size Size) (err error) {
 	d.at("opened")
 	block, err := memory.Allocate(size.Memory, memory.PagesSmall)
 	if err != nil {
-		return err
+		return from, err
 	}
 	if err := d.cfg.Keeper.Put(ctx, m.Run, block, memory.Meta{WorkspaceID: m.Spec.WorkspaceID, Run: m.Run, Host: d.cfg.Host, Created: d.cfg.Clock.Now().UTC()}); err != nil {
-		return errors.Join(err, block.Close())
+		return from, errors.Join(err, block.Close())
 	}
 	d.at("allocated")
 	p.ram = block.File()
 	filling, cancel := context.WithCancel(ctx)
 	filled := make(chan error, 1)
-	go func() { filled <- fillMemory(filling, block, p.template) }()
+	go func() { filled <- d.fillMemory(filling, m, p, block) }()
 	wait := sync.OnceValue(func() error { return <-filled })
 	err = d.launch(ctx, m, p, wait)
 	cancel()
 	_ = wait() // When the start has gone well it was asked already.
-	return err
+	p.state.wipe()
+	return from, err
 }
 
-// fillMemory copies the template, if there is one, and takes all of the memory from the kernel while the process starts, and before the guest runs: a host
-// without memory refuses a start instead of killing a desktop later.
-func fillMemory(ctx context.Context, block *memory.Block, t *template) error {
-	if t != nil {
-		if err := t.memory.CopyTo(ctx, block); err != nil {
-			return err
-		}
+// fillMemory brings what was saved, or copies the template, if there is one, and takes all of the memory from the kernel while the process starts, and before
+// the guest runs: a host without memory refuses a start instead of killing a desktop later.
+func (d *Driver) fillMemory(ctx context.Context, m *machine, p *parts, block *memory.Block) (err error) {
+	switch {
+	case m.Saved != nil:
+		p.state, err = d.restore(ctx, m, block)
+	case p.template != nil:
+		err = p.template.memory.CopyTo(ctx, block)
+	}
+	if err != nil {
+		return err
 	}
 	return block.Populate(ctx)
 }
@@ -102,12 +115,14 @@ func (d *Driver) greet(ctx context.Context, m *machine, p *parts, filled func() 
 	}
 	l.monitor, l.agent = monitor, qmp.NewAgent(p.take(&p.agent), agentTimeout)
 	d.at("connected")
-	if err := filled(); err != nil {
+	if err := filled(); driver.AsPermanent(err) != nil {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
 	}
 	switch {
 	case m.Saved != nil:
-		if err := d.resume(ctx, m); err != nil {
+		if err := d.resume(ctx, m, p.state); err != nil {
 			return err
 		}
 	case p.template != nil:
@@ -136,7 +151,7 @@ func (d *Driver) awake(ctx context.Context, l *live, p *parts) error {
 		return err
 	}
 	defer f.Close()
-	if err := d.moveIn(ctx, l, devicesOnly, f); err != nil {
+	if err := d.moveIn(ctx, l, f); err != nil {
 		return err
 	}
 	for _, c := range p.calls {
@@ -148,9 +163,9 @@ func (d *Driver) awake(ctx context.Context, l *live, p *parts) error {
 	return l.monitor.Execute(ctx, "block_resize", map[string]any{"node-name": "root", "size": int64(p.root.GiB) << 30}, nil)
 }
 
-// resume loads saved memory and notes that it is spent.
-func (d *Driver) resume(ctx context.Context, m *machine) error {
-	if err := d.load(ctx, m); err != nil {
+// resume gives the machine the state of its devices and notes that what was saved is spent.
+func (d *Driver) resume(ctx context.Context, m *machine, state pieces) error {
+	if err := d.moveIn(ctx, m.live, state.reader()); err != nil {
 		return err
 	}
 	d.at("loaded")
@@ -186,7 +201,9 @@ type parts struct {
 	// template is what the machine starts from; calls are what its monitor is told then.
 	template *template
 	calls    []call
-	closers  []io.Closer
+	// state is that of the devices of a machine that is resumed, once its memory is filled.
+	state   pieces
+	closers []io.Closer
 }
 
 // take gives a connection away.
@@ -274,7 +291,7 @@ func (d *Driver) base(ctx context.Context, m *machine, p *parts) error {
 		return nil
 	}
 	layer := p.root.Layer
-	if p.root.Fresh {
+	if p.root.Fresh && !d.cfg.NoTemplates {
 		if m.Saved == nil {
 			p.template = d.pick(ctx, p.image.Digest, p.size)
 		}

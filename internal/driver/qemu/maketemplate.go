@@ -26,6 +26,8 @@ const (
 	// settleTime is left to a guest after its screen has come up, and firmwareTime to one that cannot tell.
 	settleTime   = time.Second
 	firmwareTime = 3 * time.Second
+	// rehearseTimeout is for a session that comes up and goes.
+	rehearseTimeout = 5 * time.Minute
 	// leastPriority is nice(2)'s.
 	leastPriority = 19
 )
@@ -51,8 +53,13 @@ func (d *Driver) MakeTemplate(ctx context.Context, id ident.ImageID, compute str
 	if d.layers == nil {
 		return driver.Permanent("TemplatesUnsupported", errors.New("qemu: this host's volumes cannot lie on layers"))
 	}
+	if d.cfg.NoTemplates {
+		return driver.Permanent("TemplatesUnsupported", errors.New("qemu: this host is set to have no memory templates"))
+	}
 	d.templates.one.Lock()
 	defer d.templates.one.Unlock()
+	ctx, over := d.templates.begin(ctx)
+	defer over()
 	size, ok := d.cfg.Size(compute)
 	if !ok {
 		return driver.Permanent("ComputeUnsupported", fmt.Errorf("qemu: this host has no compute type %s", compute))
@@ -216,7 +223,7 @@ func (d *Driver) freeze(ctx context.Context, t *template, l *live, p *parts) err
 	if err != nil {
 		return err
 	}
-	err = d.moveOut(ctx, l, devicesOnly, func(r io.Reader) error {
+	err = d.moveOut(ctx, l, func(r io.Reader) error {
 		_, err := io.Copy(f, r)
 		return err
 	})
@@ -244,12 +251,33 @@ func (d *Driver) up(ctx context.Context, l *live, agent bool) error {
 			return fmt.Errorf("%w: the guest's screen does not come up: %w", driver.ErrUnavailable, errors.Join(e, err))
 		}
 	}
+	if err := d.rehearse(ctx, r); err != nil {
+		return err
+	}
 	if err := sleep(ctx, settleTime); err != nil {
 		return err
 	}
 	out, err := r.Run(ctx, guest.Command{Path: "/bin/sync"})
 	if err == nil && out.Code != 0 {
 		err = fmt.Errorf("sync in the guest: exit status %d", out.Code)
+	}
+	return err
+}
+
+// rehearse has the guest run a session for nobody and end it, so that the first person's finds in memory what it needs. An image that cannot do that, or
+// does not bring it to an end, still makes a template.
+func (d *Driver) rehearse(ctx context.Context, r guest.Runner) error {
+	limited, cancel := context.WithTimeout(ctx, rehearseTimeout)
+	defer cancel()
+	if err := guest.Rehearse(limited, r); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		d.cfg.Log.WarnContext(ctx, "no session was rehearsed in a memory template; first sessions will take longer", "error", err)
+	}
+	s, err := guest.Inspect(ctx, r)
+	if err == nil && (!s.X || s.Session != guest.NoSession) {
+		err = fmt.Errorf("%w: after the rehearsal its screen is %t, its session %q", driver.ErrUnavailable, s.X, s.Session)
 	}
 	return err
 }

@@ -71,6 +71,8 @@ type Config struct {
 
 	// Program is the path of QEMU; /usr/bin/qemu-system-x86_64 when empty.
 	Program string
+	// NoTemplates: no memory templates are made, none is used, and those that there are go. Volumes that lie on a template's disk go on doing so.
+	NoTemplates bool
 	// Guest is what guests are set to.
 	Guest Settings
 	// Observe is for tests: it is told each point that a Start, Stop or Scrub comes to (Points). Whatever it does there, ending this process included,

@@ -48,6 +48,8 @@ type record struct {
 	Agent bool
 	// Renewed: the guest of this run has been told.
 	Renewed bool `json:",omitempty"`
+	// Told is the digest of what the guest was told last (guest.Document), while it has gone on without a boot.
+	Told string `json:",omitempty"`
 }
 
 // saved is memory in a file.

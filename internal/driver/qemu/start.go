@@ -61,7 +61,7 @@ func (d *Driver) wake(ctx context.Context, m *machine) error {
 		return nil
 	case "shutdown", "guest-panicked", "internal-error":
 		err = m.live.monitor.Execute(ctx, "system_reset", nil, nil)
-		m.Renewed = false
+		m.Renewed, m.Told = false, ""
 	}
 	if err == nil {
 		err = m.live.monitor.Execute(ctx, "cont", nil, nil)
@@ -102,6 +102,9 @@ func (d *Driver) boot(ctx context.Context, m *machine, spec driver.MachineSpec) 
 	next := &machine{record: m.record}
 	next.Spec, next.Run, next.MemoryBytes, next.Started = spec, d.newRun(), size.Memory, d.cfg.Clock.Now().UTC()
 	next.State, next.Before, next.Process = "", next.State, jail.Identity{}
+	if next.Saved == nil {
+		next.Told = ""
+	}
 	if d.room(size.Memory) != nil {
 		d.evict(ctx, size.Memory)
 	}
@@ -114,7 +117,8 @@ func (d *Driver) boot(ctx context.Context, m *machine, spec driver.MachineSpec) 
 		return err
 	}
 	d.at("recorded")
-	if err := d.attempt(ctx, next, size); err != nil {
+	from, err := d.attempt(ctx, next, size)
+	if err != nil {
 		return d.undo(ctx, next, err)
 	}
 	now := d.cfg.Clock.Now().UTC()
@@ -123,6 +127,7 @@ func (d *Driver) boot(ctx context.Context, m *machine, spec driver.MachineSpec) 
 		return err
 	}
 	d.at("running noted")
+	d.cfg.Log.InfoContext(ctx, "desktop started", "desktop", spec.WorkspaceID, "run", next.Run, "from", from, "took", d.cfg.Clock.Now().Sub(next.Started))
 	if err := d.dropFile(next, savedFile); err != nil {
 		return err
 	}
@@ -132,23 +137,23 @@ func (d *Driver) boot(ctx context.Context, m *machine, spec driver.MachineSpec) 
 
 func (d *Driver) newRun() string { return "run-" + ident.Hex(d.cfg.Random, 16) }
 
-// attempt starts the machine, and once more from its disk when that failed with a template.
-func (d *Driver) attempt(ctx context.Context, m *machine, size Size) error {
-	err := d.run(ctx, m, size)
+// attempt starts the machine, and once more from its disk when that failed with a template. It says what the machine started from.
+func (d *Driver) attempt(ctx context.Context, m *machine, size Size) (from string, err error) {
+	from, err = d.run(ctx, m, size)
 	var failed *templateError
 	if !errors.As(err, &failed) || ctx.Err() != nil {
-		return err
+		return from, err
 	}
 	d.cfg.Log.WarnContext(ctx, "a start from a memory template failed; the desktop starts from its disk", "desktop", m.Spec.WorkspaceID, "template", failed.id, "error", err)
 	if _, e := d.scrubRun(ctx, m); e == nil {
 		e = d.cfg.Keeper.Forget(ctx, m.Run)
 		err = errors.Join(err, e)
 	} else if !errors.Is(e, driver.ErrNotFound) {
-		return errors.Join(err, e)
+		return "", errors.Join(err, e)
 	}
 	m.Run, m.Process = d.newRun(), jail.Identity{}
 	if e := d.save(m); e != nil {
-		return errors.Join(err, e)
+		return "", errors.Join(err, e)
 	}
 	return d.run(ctx, m, size)
 }
@@ -186,7 +191,7 @@ func (d *Driver) Reboot(ctx context.Context, id ident.WorkspaceID, count int) (d
 			if err := m.live.monitor.Execute(ctx, "system_reset", nil, nil); err != nil {
 				return fmt.Errorf("reboot %s: %w: %w", id, driver.ErrUnavailable, err)
 			}
-			m.Reboots, m.Renewed = count, false
+			m.Reboots, m.Renewed, m.Told = count, false, ""
 			if err := d.save(m); err != nil {
 				return err
 			}

@@ -92,7 +92,7 @@ func (d *Driver) keep(ctx context.Context, m *machine) error {
 	if err != nil {
 		return err
 	}
-	err = d.migrateOut(ctx, m.live, f, key)
+	err = d.saveMachine(ctx, m, f, key)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(fmt.Errorf("save memory: %w", err), os.Remove(path))
 	}
@@ -111,39 +111,14 @@ func savedBinding(m *machine, s *saved) string {
 	return string(m.Spec.WorkspaceID) + " memory " + s.KeyID
 }
 
-// migrateOut has QEMU write its state and its memory, and encrypts what comes.
-func (d *Driver) migrateOut(ctx context.Context, l *live, dst io.Writer, key *memory.Key) error {
-	out, err := memory.Save(dst, key)
-	if err != nil {
-		return err
-	}
-	if err := d.moveOut(ctx, l, withMemory, func(r io.Reader) error {
-		_, err := out.ReadFrom(r)
-		return err
-	}); err != nil {
-		out.Abort()
-		return err
-	}
-	return out.Close()
+// devicesOnly tells the monitor that a machine's state is its devices': its memory is in its block, where this process reads and writes it.
+func devicesOnly(ctx context.Context, l *live) error {
+	return l.monitor.Execute(ctx, "migrate-set-capabilities", map[string]any{"capabilities": []map[string]any{{"capability": "x-ignore-shared", "state": true}}}, nil)
 }
 
-// content is what a machine's state holds.
-type content bool
-
-// With a template the memory itself is in its block, and what is moved is the devices.
-const (
-	withMemory  content = false
-	devicesOnly content = true
-)
-
-// capability tells the monitor, which keeps what it was told for the other.
-func (c content) capability(ctx context.Context, l *live) error {
-	return l.monitor.Execute(ctx, "migrate-set-capabilities", map[string]any{"capabilities": []map[string]any{{"capability": "x-ignore-shared", "state": bool(c)}}}, nil)
-}
-
-// moveOut stops the guest and has QEMU write its state into a pipe, that take reads to its end.
-func (d *Driver) moveOut(ctx context.Context, l *live, c content, take func(io.Reader) error) error {
-	if err := c.capability(ctx, l); err != nil {
+// moveOut stops the guest and has QEMU write the state of its devices into a pipe, that take reads to its end.
+func (d *Driver) moveOut(ctx context.Context, l *live, take func(io.Reader) error) error {
+	if err := devicesOnly(ctx, l); err != nil {
 		return err
 	}
 	r, w, err := os.Pipe()
@@ -206,33 +181,9 @@ func migrated(ctx context.Context, monitor *qmp.Client) error {
 	}
 }
 
-// load gives a new machine the saved state.
-func (d *Driver) load(ctx context.Context, m *machine) error {
-	raw, err := d.cfg.Keys.Unwrap("", savedBinding(m, m.Saved), m.Saved.Wrapped)
-	if err != nil {
-		return fmt.Errorf("the key of saved memory: %w", err)
-	}
-	key, err := memory.KeyFrom(raw)
-	if err != nil {
-		return err
-	}
-	defer key.Destroy()
-	f, err := os.Open(d.path(m, savedFile))
-	if err != nil {
-		return driver.Permanent("SavedMemoryLost", err)
-	}
-	defer f.Close()
-	in, err := memory.Load(f, key)
-	if err != nil {
-		return driver.Permanent("SavedMemoryDamaged", err)
-	}
-	defer in.Close()
-	return d.moveIn(ctx, m.live, withMemory, in)
-}
-
-// moveIn gives a machine that waits for it the state that src holds.
-func (d *Driver) moveIn(ctx context.Context, l *live, c content, src io.Reader) error {
-	if err := c.capability(ctx, l); err != nil {
+// moveIn gives a machine that waits for it the state of devices that src holds.
+func (d *Driver) moveIn(ctx context.Context, l *live, src io.Reader) error {
+	if err := devicesOnly(ctx, l); err != nil {
 		return err
 	}
 	r, w, err := os.Pipe()

@@ -89,6 +89,41 @@ type templates struct {
 	// one at a time is made.
 	one    sync.Mutex
 	wishes chan wish
+	// abort gives the one up that is being made, and made is closed when it is or has been given up; nil when none is.
+	abort context.CancelFunc
+	made  chan struct{}
+}
+
+// begin notes that a template is being made; over has to be called when it is, or is not to be.
+func (ts *templates) begin(ctx context.Context) (_ context.Context, over func()) {
+	ctx, abort := context.WithCancel(ctx)
+	made := make(chan struct{})
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.abort, ts.made = abort, made
+	return ctx, func() {
+		abort()
+		ts.mu.Lock()
+		defer ts.mu.Unlock()
+		ts.abort, ts.made = nil, nil
+		close(made)
+	}
+}
+
+// giveUp ends the making of a template and waits until its memory is scrubbed. false: none is being made.
+func (ts *templates) giveUp(ctx context.Context) bool {
+	ts.mu.Lock()
+	abort, made := ts.abort, ts.made
+	ts.mu.Unlock()
+	if abort == nil {
+		return false
+	}
+	abort()
+	select {
+	case <-made:
+	case <-ctx.Done():
+	}
+	return true
 }
 
 // maxFailures is after how many starts that went wrong a template is not used any more.
@@ -135,11 +170,11 @@ func (d *Driver) openTemplates(ctx context.Context, entries map[string]memory.En
 			continue
 		}
 		d.templates.all[t.ID] = t
-		if e, held := entries[t.ID]; t.State == templateReady && held && e.Meta.Template && !e.Scrubbing {
+		if e, held := entries[t.ID]; t.State == templateReady && held && e.Meta.Template && !e.Scrubbing && !d.cfg.NoTemplates {
 			delete(entries, t.ID)
 			continue
 		}
-		// Its memory went with a restart of the host, or is on its way out.
+		// Its memory went with a restart of the host, or is on its way out, or is not wanted any more.
 		if err := d.retire(ctx, t); err != nil {
 			d.cfg.Log.ErrorContext(ctx, "a memory template cannot be retired", "template", t.ID, "error", err)
 		}
@@ -323,7 +358,12 @@ func (d *Driver) evict(ctx context.Context, size int64) {
 		}
 		if err := d.retire(ctx, t); err != nil {
 			d.cfg.Log.WarnContext(ctx, "a memory template stays although its memory is wanted", "template", t.ID, "error", err)
+			continue
 		}
+		d.cfg.Log.InfoContext(ctx, "a memory template was given up: its memory is wanted", "template", t.ID)
+	}
+	if d.room(size) != nil && d.templates.giveUp(ctx) {
+		d.cfg.Log.InfoContext(ctx, "the making of a memory template was given up: its memory is wanted")
 	}
 }
 

@@ -239,7 +239,7 @@ func (a *Agent) Run(ctx context.Context, c Command) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	const first, longest = 10 * time.Millisecond, 500 * time.Millisecond
+	const first, longest = 10 * time.Millisecond, 160 * time.Millisecond
 	for pause := first; ; pause = min(2*pause, longest) {
 		var s struct {
 			Exited bool   `json:"exited"`
