@@ -51,6 +51,9 @@ func (k *Keeper) Template(ctx context.Context, id string) (*Template, error) {
 		return fail(errors.Join(err, fmt.Errorf("%w: %s", driver.ErrOrder, whoMaps(block.id))))
 	}
 	if !meta.Template {
+		if err := block.thin(ctx); err != nil {
+			return fail(err)
+		}
 		h := &holding{block, meta}
 		h.meta.Template, h.meta.PID, h.meta.StartTime = true, 0, 0
 		if err := k.tell(ctx, id, h); err != nil {
@@ -69,6 +72,39 @@ func (k *Keeper) Template(ctx context.Context, id string) (*Template, error) {
 		return fail(err)
 	}
 	return t, nil
+}
+
+// thinBytes is the least that is given back at once: smaller holes are not worth their splitting of huge pages.
+const thinBytes = 64 << 10
+
+// thin gives the parts that are all zero back to the kernel: they read as zeros all the same, and a machine's memory was taken from the kernel whole.
+func (b *Block) thin(ctx context.Context) error {
+	if b.pages == PagesHuge {
+		return nil // The pool's pages are of no use to others.
+	}
+	b.mu.Lock()
+	m, err := b.readable()
+	b.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return extents(b.file, b.size, func(from, to int64) error {
+		from = (from + thinBytes - 1) / thinBytes * thinBytes
+		for hole := from; from < to; from, hole = from+thinBytes, from+thinBytes {
+			for from+thinBytes <= to && countNonZero(m[from:from+thinBytes]) == 0 {
+				from += thinBytes
+			}
+			if from > hole {
+				if err := unix.Fallocate(int(b.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, hole, from-hole); err != nil {
+					return fmt.Errorf("give back zeros: %w", err)
+				}
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Size is the size of the blocks that it can be copied into.
@@ -113,12 +149,6 @@ func (b *Block) retire() {
 
 // contentDigest is the read-back digest of whatever the block holds. Parts that were never written are not touched.
 func (b *Block) contentDigest(ctx context.Context) (string, error) {
-	b.mu.Lock()
-	m, err := b.readable()
-	b.mu.Unlock()
-	if err != nil {
-		return "", err
-	}
 	sums := make([]byte, 0, (b.size+chunkBytes-1)/chunkBytes*sha256.Size)
 	for at := int64(0); at < b.size; at += chunkBytes {
 		sum := sha256.Sum256(zeros[:min(chunkBytes, b.size-at)])
@@ -128,7 +158,7 @@ func (b *Block) contentDigest(ctx context.Context) (string, error) {
 		sums = append(sums, sum[:]...)
 	}
 	var parts []span
-	err = extents(b.file, b.size, func(from, to int64) error {
+	err := extents(b.file, b.size, func(from, to int64) error {
 		// Whole chunks, each once: the next extent may begin in the chunk in which this one ends.
 		first := from / chunkBytes * chunkBytes
 		if n := len(parts); n > 0 {
@@ -144,7 +174,13 @@ func (b *Block) contentDigest(ctx context.Context) (string, error) {
 	}
 	err = pieces(int64(len(parts)), 1, func(_, from, _ int64) error {
 		p := parts[from]
-		sum := sha256.Sum256(m[p.from:p.to])
+		// Read and not looked at in a mapping: that would take memory for what lies between.
+		chunk := make([]byte, p.to-p.from)
+		defer clear(chunk)
+		if _, err := b.file.ReadAt(chunk, int64(p.from)); err != nil {
+			return err
+		}
+		sum := sha256.Sum256(chunk)
 		copy(sums[p.from/chunkBytes*sha256.Size:], sum[:])
 		return ctx.Err()
 	})
