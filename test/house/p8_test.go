@@ -111,7 +111,7 @@ func (h *house) encrypted(dir, person string) (id string, took time.Duration) {
 func (h *house) frame(id string) {
 	h.t.Helper()
 	var ticket any
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		status, out := h.call("POST", "/api/desktops/"+id+"/connect", struct{}{})
 		if status == http.StatusOK {
 			ticket = out["ticket"]
