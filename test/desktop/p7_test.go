@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"carrel/internal/driver"
+	"carrel/internal/driver/qemu"
 	"carrel/internal/ident"
 )
 
@@ -71,6 +72,15 @@ func (s *stamps) of(point string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.at[point]
+}
+
+// since says how long after began each point of a start was come to.
+func (s *stamps) since(began time.Time) string {
+	var out []string
+	for _, point := range qemu.Points.Start {
+		out = append(out, fmt.Sprintf("%s %d ms", point, s.of(point).Sub(began).Milliseconds()))
+	}
+	return strings.Join(out, ", ")
 }
 
 // p7 is a host on which desktops are made and ended.
@@ -258,6 +268,7 @@ func BenchmarkP7(b *testing.B) {
 			began := time.Now()
 			boot := p.shown(cold)
 			overhead.add(p.seen.of("connected").Sub(began), bare)
+			b.Logf("bare QEMU %s, with Carrel %s: %s", bare, p.seen.of("connected").Sub(began), p.seen.since(began))
 			p.drop(cold)
 			warm := p.make(false)
 			quick := p.shown(warm)
@@ -266,7 +277,7 @@ func BenchmarkP7(b *testing.B) {
 			again := p.shown(warm)
 			resume.add(again, boot)
 			p.drop(warm)
-			b.Logf("bare QEMU %s, with Carrel %s; cold boot %s, from a template %s, from saved memory %s", bare, p.seen.of("connected").Sub(began), boot, quick, again)
+			b.Logf("cold boot %s, from a template %s, from saved memory %s", boot, quick, again)
 		}
 		p.resumeMany(&many)
 	}

@@ -110,6 +110,13 @@ func (ts *templates) begin(ctx context.Context) (_ context.Context, over func())
 	}
 }
 
+// pending is the memory of the template that is being made, in bytes.
+func (ts *templates) pending() int64 {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.making
+}
+
 // giveUp ends the making of a template and waits until its memory is scrubbed. false: none is being made.
 func (ts *templates) giveUp(ctx context.Context) bool {
 	ts.mu.Lock()
@@ -362,7 +369,7 @@ func (d *Driver) evict(ctx context.Context, size int64) {
 		}
 		d.cfg.Log.InfoContext(ctx, "a memory template was given up: its memory is wanted", "template", t.ID)
 	}
-	if d.room(size) != nil && d.templates.giveUp(ctx) {
+	if d.room(size) != nil && d.room(size-d.templates.pending()) == nil && d.templates.giveUp(ctx) {
 		d.cfg.Log.InfoContext(ctx, "the making of a memory template was given up: its memory is wanted")
 	}
 }
