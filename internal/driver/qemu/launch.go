@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"carrel/internal/driver"
 	"carrel/internal/driver/jail"
 	"carrel/internal/driver/memory"
@@ -52,13 +54,28 @@ func (d *Driver) run(ctx context.Context, m *machine, size Size) (from string, e
 	p.ram = block.File()
 	filling, cancel := context.WithCancel(ctx)
 	filled := make(chan error, 1)
-	go func() { filled <- d.fillMemory(filling, m, p, block) }()
+	go func() { filled <- d.prepare(filling, m, p, block) }()
 	wait := sync.OnceValue(func() error { return <-filled })
 	err = d.launch(ctx, m, p, wait)
 	cancel()
 	_ = wait() // When the start has gone well it was asked already.
 	p.state.wipe()
 	return from, err
+}
+
+// prepare does what has to be done before the guest's first instruction, and may be while the process starts.
+func (d *Driver) prepare(ctx context.Context, m *machine, p *parts, block *memory.Block) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if d.layers != nil && p.root.Fresh {
+		g.Go(func() error {
+			if err := d.layers.BeginVolume(ctx, p.root.ID, p.layer); err != nil {
+				return fmt.Errorf("root volume: %w", err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { return d.fillMemory(ctx, m, p, block) })
+	return g.Wait()
 }
 
 // fillMemory brings what was saved, or copies the template, if there is one, and takes all of the memory from the kernel while the process starts, and before
@@ -201,6 +218,8 @@ type parts struct {
 	// template is what the machine starts from; calls are what its monitor is told then.
 	template *template
 	calls    []call
+	// layer is what the root volume lies on.
+	layer string
 	// state is that of the devices of a machine that is resumed, once its memory is filled.
 	state   pieces
 	closers []io.Closer
@@ -301,7 +320,7 @@ func (d *Driver) base(ctx context.Context, m *machine, p *parts) error {
 			d.wanted(p.image.ID, m.Spec.Compute)
 		}
 	}
-	err := d.lay(ctx, p, layer)
+	err := d.lay(p, layer)
 	if err != nil && p.template != nil {
 		d.release(p.template, err)
 		p.template = nil
@@ -309,13 +328,9 @@ func (d *Driver) base(ctx context.Context, m *machine, p *parts) error {
 	return err
 }
 
-// lay puts the root volume onto a layer.
-func (d *Driver) lay(ctx context.Context, p *parts, layer string) error {
-	if p.root.Fresh {
-		if err := d.layers.BeginVolume(ctx, p.root.ID, layer); err != nil {
-			return fmt.Errorf("root volume: %w", err)
-		}
-	}
+// lay puts the root volume onto a layer. That of a fresh one is noted while the process starts (prepare).
+func (d *Driver) lay(p *parts, layer string) error {
+	p.layer = layer
 	if layer == "" {
 		return nil
 	}
