@@ -304,6 +304,8 @@ type State struct {
 	// X: the X server runs. Before Renew this is all there is to wait for: a machine with it is ready to become a template.
 	X       bool    `json:"x"`
 	Session Session `json:"session"`
+	// Rehearses: the guest knows Rehearse.
+	Rehearses bool `json:"rehearses"`
 }
 
 // Inspect asks the guest how far it is.
@@ -318,17 +320,23 @@ func Inspect(ctx context.Context, r Runner) (State, error) {
 	return ParseState(out.Stdout)
 }
 
+// ErrNoSession: no session came up, and nothing is left of it.
+var ErrNoSession = errors.New("guest: no session came up")
+
 // Rehearse has a guest that is nobody's run a session and end it, with everything that it left, so that what sessions need is in its memory.
-// ErrRefused: it could not, or would not because somebody's session is open.
+// ErrNoSession. After any other error something of a session may be left.
 func Rehearse(ctx context.Context, r Runner) error {
 	out, err := r.Run(ctx, Command{Path: rehearsePath})
 	if err != nil {
 		return fmt.Errorf("rehearse a session: %w", err)
 	}
-	if out.Code != 0 {
-		return fmt.Errorf("%w: exit status %d: %s", ErrRefused, out.Code, words(out.Stderr))
+	switch out.Code {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%w: %s", ErrNoSession, words(out.Stderr))
 	}
-	return nil
+	return fmt.Errorf("%w: exit status %d: %s", ErrRefused, out.Code, words(out.Stderr))
 }
 
 // SetTime sets a guest's clock: all that one has to be told that goes on where it was.

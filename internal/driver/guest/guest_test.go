@@ -188,7 +188,10 @@ func TestARehearsalThatFailsSaysWhy(t *testing.T) {
 	if err := Rehearse(context.Background(), runner{seen: &seen}); err != nil || seen.Path != rehearsePath || seen.Input != nil {
 		t.Errorf("%+v, %v", seen, err)
 	}
-	if err := Rehearse(context.Background(), runner{out: Outcome{Code: 1, Stderr: []byte("no session came up")}}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "no session came up") {
+	if err := Rehearse(context.Background(), runner{out: Outcome{Code: 1, Stderr: []byte("not in time")}}); !errors.Is(err, ErrNoSession) || !strings.Contains(err.Error(), "not in time") {
+		t.Errorf("%v", err)
+	}
+	if err := Rehearse(context.Background(), runner{out: Outcome{Code: 2, Stderr: []byte("it does not end")}}); !errors.Is(err, ErrRefused) || errors.Is(err, ErrNoSession) {
 		t.Errorf("%v", err)
 	}
 	silent := errors.New("silent")

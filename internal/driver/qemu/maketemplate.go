@@ -236,8 +236,10 @@ func (d *Driver) up(ctx context.Context, l *live, agent bool) error {
 		return sleep(ctx, firmwareTime)
 	}
 	r := runner{l.agent}
+	var s guest.State
 	for {
-		s, err := guest.Inspect(ctx, r)
+		var err error
+		s, err = guest.Inspect(ctx, r)
 		if err == nil && s.X {
 			if s.Session != guest.NoSession {
 				return fmt.Errorf("a guest that was told nothing has a session: %q", s.Session)
@@ -251,8 +253,10 @@ func (d *Driver) up(ctx context.Context, l *live, agent bool) error {
 			return fmt.Errorf("%w: the guest's screen does not come up: %w", driver.ErrUnavailable, errors.Join(e, err))
 		}
 	}
-	if err := d.rehearse(ctx, r); err != nil {
-		return err
+	if s.Rehearses {
+		if err := d.rehearse(ctx, r); err != nil {
+			return err
+		}
 	}
 	if err := sleep(ctx, settleTime); err != nil {
 		return err
@@ -264,16 +268,18 @@ func (d *Driver) up(ctx context.Context, l *live, agent bool) error {
 	return err
 }
 
-// rehearse has the guest run a session for nobody and end it, so that the first person's finds in memory what it needs. An image that cannot do that, or
-// does not bring it to an end, still makes a template.
+// rehearse has the guest run a session for nobody and end it, so that the first person's finds in memory what it needs. A guest in which none comes up
+// still makes a template; one that may have something left of it does not.
 func (d *Driver) rehearse(ctx context.Context, r guest.Runner) error {
 	limited, cancel := context.WithTimeout(ctx, rehearseTimeout)
 	defer cancel()
-	if err := guest.Rehearse(limited, r); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	err := guest.Rehearse(limited, r)
+	if errors.Is(err, guest.ErrNoSession) {
 		d.cfg.Log.WarnContext(ctx, "no session was rehearsed in a memory template; first sessions will take longer", "error", err)
+		err = nil
+	}
+	if err != nil {
+		return err
 	}
 	s, err := guest.Inspect(ctx, r)
 	if err == nil && (!s.X || s.Session != guest.NoSession) {
