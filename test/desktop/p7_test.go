@@ -25,13 +25,26 @@ import (
 )
 
 const (
-	p7Pairs  = 5
 	p7Memory = 384 << 20
 	// p7AtOnce is how many desktops are resumed at once.
 	p7AtOnce = 20
 	// p7Patience is for the slowest single thing here, a cold boot on a busy machine.
 	p7Patience = 3 * time.Minute
 )
+
+// pairs is how often a figure is measured: 5 times, or as CARREL_PAIRS says.
+func pairs(b *testing.B) int {
+	b.Helper()
+	text := os.Getenv("CARREL_PAIRS")
+	if text == "" {
+		return 5
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		b.Fatalf("CARREL_PAIRS is %q", text)
+	}
+	return n
+}
 
 // figure is a ratio that was measured in pairs, as test/bench/run reads it.
 type figure struct {
@@ -262,7 +275,7 @@ func BenchmarkP7(b *testing.B) {
 		if err := p.driver.MakeTemplate(ctx, minimal, "STANDARD"); err != nil {
 			b.Fatal(err, h.log)
 		}
-		for range p7Pairs {
+		for range pairs(b) {
 			cold := p.make(true)
 			bare := p.bare(cold)
 			began := time.Now()
@@ -306,7 +319,7 @@ func (p *p7) resumeMany(many *figure) {
 		p.stop(s)
 		all = append(all, s)
 	}
-	for range p7Pairs {
+	for range pairs(p.b) {
 		began := time.Now()
 		p.start(all[0])
 		one := time.Since(began)
