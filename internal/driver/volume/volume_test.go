@@ -452,8 +452,16 @@ func TestTheToolsOwnWordsForARefusedKey(t *testing.T) {
 	full := func(context.Context, string, []string, []*os.File) ([]byte, error) {
 		return []byte("qemu-img: /proc/self/fd/3: Could not resize image: No space left on device"), errors.New("exit status 1")
 	}
-	if err := (QemuImg{Run: full}).Format(t.Context(), os.Stdin, 1<<30, []byte("key")); !driver.OutOfSpace(err) || errors.Is(err, ErrRefused) {
-		t.Errorf("a full file system: %v", err)
+	if err := (QemuImg{Run: full}).Kill(t.Context(), os.Stdin, []byte("key")); !driver.OutOfSpace(err) || errors.Is(err, ErrRefused) {
+		t.Errorf("a full file system, in the tool's words: %v", err)
+	}
+	disk, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	if err := (QemuImg{Random: rand.Reader}).Format(t.Context(), disk, 1<<30, []byte("0123456789abcdef0123456789abcdef")); !driver.OutOfSpace(err) {
+		t.Errorf("a full file system, in the kernel's: %v", err)
 	}
 	if got := said([]byte("one\ntwo  " + strings.Repeat("x", 900))); !strings.HasPrefix(got, "one two x") || len(got) != 500 {
 		t.Errorf("%q", got)
