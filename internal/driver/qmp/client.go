@@ -155,7 +155,7 @@ func (c *Client) deadline(ctx context.Context) (context.Context, context.CancelF
 //
 // *Error: QEMU refused. When time runs out before the answer the error wraps ErrSilent and ctx's, and the connection is unusable from then on:
 // QEMU may never speak again. A ctx that is cancelled says nothing about QEMU, only that the caller has gone away: the command is carried out,
-// its answer is thrown away, and the connection stays. ErrClosed: it was unusable before, or became so now.
+// its answer is thrown away, and the connection stays if it comes in time. ErrClosed: it was unusable before, or became so now.
 func (c *Client) Execute(ctx context.Context, command string, arguments, result any, files ...*os.File) error {
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
@@ -195,12 +195,26 @@ func (c *Client) Execute(ctx context.Context, command string, arguments, result 
 		return fmt.Errorf("qmp: %s: %w", command, c.broken())
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.Canceled) {
+			c.expect(ctx, id, command)
 			return fmt.Errorf("qmp: %s: not waited for: %w", command, ctx.Err())
 		}
 		err := fmt.Errorf("%w: %s: %w", ErrSilent, command, ctx.Err())
 		c.fail(err)
 		return err
 	}
+}
+
+// expect sees to it that a command nobody waits for any more is answered in time all the same, or QEMU counts as silent.
+func (c *Client) expect(ctx context.Context, id uint64, command string) {
+	until, _ := ctx.Deadline()
+	time.AfterFunc(time.Until(until), func() {
+		c.mu.Lock()
+		_, silent := c.pending[id]
+		c.mu.Unlock()
+		if silent {
+			c.fail(fmt.Errorf("%w: %s: %w", ErrSilent, command, context.DeadlineExceeded))
+		}
+	})
 }
 
 // sendWhole writes a line within ctx's time, and all of it though ctx is cancelled meanwhile.

@@ -226,6 +226,22 @@ func TestACallerThatGoesAwayBeforeTheAnswerLeavesTheConnectionToTheOthers(t *tes
 	}
 }
 
+func TestAPeerThatNeverAnswersACallerWhoHasGoneAwayIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := connect(t, Options{Timeout: 5 * time.Second}, func(q request) []string { return nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if err := c.Execute(ctx, "stop", nil, nil); !errors.Is(err, context.Canceled) || c.Err() != nil {
+			t.Errorf("%v, %v", err, c.Err())
+		}
+		time.Sleep(4*time.Second + time.Millisecond)
+		synctest.Wait()
+		if err := c.Err(); !errors.Is(err, ErrSilent) {
+			t.Errorf("five seconds after the command: %v", err)
+		}
+	})
+}
+
 func TestAHostilePeerEndsTheConnectionAndNothingElse(t *testing.T) {
 	for name, answer := range map[string]func(request) string{
 		"not JSON":                func(request) string { return "%$&\n" },
