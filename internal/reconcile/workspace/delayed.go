@@ -1,6 +1,10 @@
 package workspace
 
-import "carrel/internal/driver"
+import (
+	"errors"
+
+	"carrel/internal/driver"
+)
 
 // codeNoSpace is the ErrorCode of a WorkSpace that waits for space on its host's disk.
 const codeNoSpace = "InsufficientDiskSpace"
@@ -23,6 +27,8 @@ func delayed(rec *record, err error) {
 		if len(s.ErrorMessage) > maxMessage {
 			s.ErrorMessage = s.ErrorMessage[:maxMessage]
 		}
+	case errors.Is(err, driver.ErrBusy) || errors.Is(err, driver.ErrUnavailable):
+		// That says nothing about what was wrong before.
 	case s.ErrorCode == codeNoSpace || s.ErrorCode == driver.CodeImageUnusable:
 		// That was mended, and this is something else.
 		s.ErrorCode, s.ErrorMessage = "", ""

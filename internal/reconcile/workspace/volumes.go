@@ -25,8 +25,9 @@ func (p *planner) volumes() step {
 				GiB: rec.Spec.RootGiB, ImageID: bundle.ImageID, Encrypted: rec.Spec.EncryptRoot}
 			user := driver.VolumeSpec{ID: driver.VolumeOf(rec.ID, driver.UserVolume), WorkspaceID: rec.ID, Role: driver.UserVolume,
 				GiB: rec.Spec.UserGiB, Encrypted: rec.Spec.EncryptUser}
-			// At once: formatting an encrypted disk is mostly waiting for one processor.
-			g, ctx := errgroup.WithContext(ctx)
+			// At once: formatting an encrypted disk is mostly waiting for one processor. When one cannot be made the other is waited for all the
+			// same: left alone it would be busy when it is asked for again.
+			var g errgroup.Group
 			for _, spec := range []driver.VolumeSpec{root, user} {
 				if spec.Encrypted {
 					spec.WrappingKey = rec.Spec.VolumeEncryptionKey
