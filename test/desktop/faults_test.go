@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,56 @@ func TestAHungMachineDoesNotKeepAnybodyAndIsScrubbedWhileItHangs(t *testing.T) {
 	report, err := h.driver.Scrub(limited(t), desktop)
 	if err != nil || report.Clean() != nil {
 		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// Only the thread that answers QMP stops; the guest's processor has its own, and goes on.
+func TestAMachineWhoseMonitorIsSilentCountsAsFailedAndIsScrubbed(t *testing.T) {
+	h := newHost(t, nil, guestMemory)
+	spec := h.build(t, bare)
+	if _, err := h.driver.Start(limited(t), spec); err != nil {
+		t.Fatal(err)
+	}
+	silence(t, processOf(t, h))
+	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := h.driver.Reboot(short, desktop, 1); !errors.Is(err, driver.ErrUnavailable) {
+		t.Errorf("reboot: %v", err)
+	}
+	state(t, h, driver.MachineFailed)
+	if _, err := h.driver.Connect(limited(t), desktop); !errors.Is(err, driver.ErrOrder) {
+		t.Errorf("its screen: %v", err)
+	}
+	if m, err := h.driver.Start(limited(t), spec); err != nil || m.State != driver.MachineRunning {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	greeting(t, h)
+	report, err := h.driver.Scrub(limited(t), desktop)
+	if err != nil || report.Clean() != nil || report.ProcessBytes == 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// silence stops the first thread of a process, as its tracer.
+func silence(t *testing.T, pid int) {
+	t.Helper()
+	stopped := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // The tracer is this thread, which ends with the goroutine.
+		err := unix.PtraceSeize(pid)
+		if err == nil {
+			err = unix.PtraceInterrupt(pid)
+		}
+		if err == nil {
+			_, err = unix.Wait4(pid, nil, unix.WALL, nil)
+		}
+		stopped <- err
+		if err == nil {
+			_, _ = unix.Wait4(pid, nil, unix.WALL, nil) // Until it is killed: a tracer is told first.
+		}
+	}()
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
 	}
 }
 
