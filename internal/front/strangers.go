@@ -35,6 +35,8 @@ type Strangers struct {
 	mu sync.Mutex
 	// from are the networks with an allowance of their own; the rest's is under the zero prefix.
 	from map[netip.Prefix]*stranger
+	// ended: the last summary is written. What the doors still finish is recorded one by one.
+	ended bool
 }
 
 // stranger is one network's account.
@@ -65,6 +67,9 @@ func network(a netip.Addr) netip.Prefix {
 func (s *Strangers) admit(from netip.Addr, code string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		return true
+	}
 	now := s.clock.Now()
 	n := s.account(network(from), now)
 	if more := int(now.Sub(n.refilled) / strangerEvery); more > 0 {
@@ -117,6 +122,7 @@ type untold struct {
 func (s *Strangers) take(end bool) (out []untold) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.ended = end
 	now := s.clock.Now()
 	for p, n := range s.from {
 		if len(n.count) > 0 && (end || now.Sub(n.first) >= strangerTold) {

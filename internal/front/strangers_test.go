@@ -86,6 +86,12 @@ func TestAFloodOfStrangersIsCountedAndNothingIsSilentlyMissing(t *testing.T) {
 		if _, summaries = h.told(); len(summaries) != 2 || !strings.HasPrefix(summaries[1].ErrorMessage, "1 requests") {
 			t.Errorf("at the end: %d summaries", len(summaries))
 		}
+		// The doors still finish what they have begun.
+		before, _ := h.told()
+		h.unsigned(t, 3, "203.0.113.9:4713")
+		if single, summaries = h.told(); single != before+3 || len(summaries) != 2 {
+			t.Errorf("after the end: %d records more", single-before)
+		}
 	})
 }
 
