@@ -43,13 +43,10 @@ func namespace(t *testing.T, pid int, kind string) string {
 func TestADesktopOfAnOrdinaryUserFromItsDirectoryToItsCertificate(t *testing.T) {
 	h := build(t, somebody(t))
 	dir, code := h.directory()
-	login := func(password string) (int, map[string]any) {
-		return h.call("POST", "/api/session", map[string]string{"code": code, "userName": "ada", "password": password})
-	}
-	if status, out := login("analytical-1"); status != http.StatusUnauthorized {
+	if status, out := h.login(code, "analytical-1"); status != http.StatusUnauthorized {
 		t.Errorf("a wrong password: %d %v", status, out)
 	}
-	if status, out := login("Analytical-1"); status != http.StatusOK || out["displayName"] != "Ada Lovelace" {
+	if status, out := h.login(code, "Analytical-1"); status != http.StatusOK || out["displayName"] != "Ada Lovelace" {
 		t.Fatalf("the right password: %d %v", status, out)
 	}
 	id := h.aws("workspaces", "create-workspaces", "--workspaces",
@@ -68,7 +65,7 @@ func TestADesktopOfAnOrdinaryUserFromItsDirectoryToItsCertificate(t *testing.T) 
 	h.until("AVAILABLE", state...)
 	h.screen(id)
 
-	h.survives(id)
+	h.survives(id, code)
 
 	h.aws("workspaces", "terminate-workspaces", "--terminate-workspace-requests", id)
 	h.eventually("terminated", func() bool {
@@ -127,27 +124,37 @@ func (h *house) privileges() {
 	}
 }
 
-// survives ends the host role, and then all of carrel serve: the desktop, its network and its directory are found again each time.
-func (h *house) survives(id string) {
+// login signs ada in at the portal.
+func (h *house) login(code, password string) (int, map[string]any) {
+	h.t.Helper()
+	return h.call("POST", "/api/session", map[string]string{"code": code, "userName": "ada", "password": password})
+}
+
+// survives ends the host role by force, and then all of carrel serve in order: the desktop is found again each time, and its network, by which the
+// directory is asked.
+func (h *house) survives(id, code string) {
 	h.t.Helper()
 	machine, controller, host := h.the("qemu-system-x86_64"), h.the("samba: root process"), h.the("carrel", "host")
-	again := func(what string) {
+	same := func(what string) {
 		h.t.Helper()
 		if q := h.the("qemu-system-x86_64"); q.pid != machine.pid {
 			h.t.Fatalf("after the end of %s the machine is process %d, was %d", what, q.pid, machine.pid)
-		}
-		if q := h.the("samba: root process"); q.pid != controller.pid {
-			h.t.Errorf("after the end of %s the domain controller is process %d, was %d", what, q.pid, controller.pid)
 		}
 		h.screen(id)
 	}
 	ready := strings.Count(h.logged(), "host role ready")
 	must(h.t, syscall.Kill(host.pid, syscall.SIGKILL))
 	h.eventually("another host role", func() bool { return strings.Count(h.logged(), "host role ready") > ready })
-	again("the host role")
+	if q := h.the("samba: root process"); q.pid != controller.pid {
+		h.t.Errorf("after the end of the host role the domain controller is process %d, was %d", q.pid, controller.pid)
+	}
+	same("the host role")
+
+	// Sessions end with it, and so does the controller; the desktop does not.
 	h.stop()
 	h.start()
-	again("carrel serve")
+	h.eventually("a login", func() bool { status, _ := h.login(code, "Analytical-1"); return status == http.StatusOK })
+	same("carrel serve")
 }
 
 // certified checks the evidence of a desktop's end.
