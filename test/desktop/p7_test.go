@@ -59,11 +59,12 @@ type figure struct {
 func (f *figure) add(a, b time.Duration) { f.Samples = append(f.Samples, a.Seconds()/b.Seconds()) }
 
 func (f *figure) print(b *testing.B) {
-	line, err := json.Marshal(f)
-	if err != nil {
+	fmt.Print("figure: ")
+	out := json.NewEncoder(os.Stdout)
+	out.SetEscapeHTML(false)
+	if err := out.Encode(f); err != nil {
 		b.Fatal(err)
 	}
-	fmt.Printf("figure: %s\n", line)
 }
 
 // stamps notes when a start comes to its points.

@@ -223,8 +223,10 @@ func p8Figure(name string, goal float64, samples []time.Duration) {
 	for _, s := range samples {
 		all = append(all, s.Seconds())
 	}
-	line, _ := json.Marshal(map[string]any{"figure": "p8", "name": name, "unit": "s", "samples": all, "goal": goal, "better": "<="})
-	fmt.Printf("figure: %s\n", line)
+	fmt.Print("figure: ")
+	out := json.NewEncoder(os.Stdout)
+	out.SetEscapeHTML(false)
+	_ = out.Encode(map[string]any{"figure": "p8", "name": name, "unit": "s", "samples": all, "goal": goal, "better": "<="})
 }
 
 // P8: how long a person waits for a new desktop, and for one that was stopped.
