@@ -80,7 +80,7 @@ func openApart(t *testing.T) *apart {
 	return a
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -122,11 +122,11 @@ func (a *apart) startControl() {
 	a.t.Helper()
 	out := a.output()
 	defer out.Close()
-	a.api, a.portal = free(a.t), free(a.t)
+	a.door, a.portal = free(a.t), free(a.t)
 	conf, err := os.ReadFile(a.conf)
 	must(a.t, err)
 	before := strings.Count(a.logged(), "carrel: ready")
-	a.serve = exec.Command(binary, "serve", "--control", "--state", a.state, "--config", "-", "--api-addr", a.api, "--portal-addr", a.portal)
+	a.serve = exec.Command(binary, "serve", "--control", "--state", a.state, "--config", "-", "--api-addr", a.door, "--portal-addr", a.portal)
 	a.serve.Stdin, a.serve.Stdout, a.serve.Stderr = bytes.NewReader(conf), out, out
 	a.serve.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: controlUser, Gid: controlUser}}
 	must(a.t, a.serve.Start())
@@ -192,8 +192,8 @@ func (a *apart) ask(operation string, in any) map[string]any {
 	h := http.Header{"Content-Type": {"application/x-amz-json-1.1"}, "X-Amz-Target": {"WorkspacesService." + operation}}
 	s := a.signer
 	s.Service = "workspaces"
-	must(a.t, s.Sign(&sigv4.Request{Method: http.MethodPost, Path: "/", Host: a.api, Header: h, Body: body}, time.Now()))
-	r, err := http.NewRequest(http.MethodPost, "https://"+a.api+"/", bytes.NewReader(body))
+	must(a.t, s.Sign(&sigv4.Request{Method: http.MethodPost, Path: "/", Host: a.door, Header: h, Body: body}, time.Now()))
+	r, err := http.NewRequest(http.MethodPost, "https://"+a.door+"/", bytes.NewReader(body))
 	must(a.t, err)
 	r.Header = h
 	resp, err := a.client.Do(r)

@@ -18,7 +18,7 @@ import (
 	"carrel/internal/display"
 )
 
-func trusting(t *testing.T, path string) *http.Transport {
+func trusting(t testing.TB, path string) *http.Transport {
 	t.Helper()
 	pem, err := os.ReadFile(path)
 	must(t, err)
