@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,28 +53,27 @@ const (
 	memoryDir = "memory"
 )
 
-// hostDirs is where host directories are whose place beside the state directory helper processes could not reach.
+// hostDirs is where host directories are that cannot be beside their state directory: because helper processes could not reach them, or for
+// their length.
 const hostDirs = "/var/lib/carrel-host"
 
+// maxHostDir leaves room for the names of a domain controller's sockets: a Unix socket's has 107 bytes (unix(7)), and theirs is up to
+// "/dc/d-0123456789/state/run/ncalrpc/np/protected_storage".
+const maxHostDir = 107 - 55
+
 // HostDir is where the host role of an installation keeps machines, volumes, networks and domains: root's. It is beside the state directory, unless
-// something above is closed to others, as people's homes often are; without root that does not count. state is an absolute path.
+// its name is too long or has letters that Samba's configuration gives a meaning to, or something above is closed to others, as people's homes often
+// are; without root there is no other place. state is an absolute path.
 func HostDir(state string) string {
 	beside := filepath.Clean(state) + "-host"
 	if withoutRoot() {
 		return beside
 	}
-	if _, err := os.Stat(beside); err == nil || passable(filepath.Dir(beside)) == nil {
+	if _, err := os.Stat(beside); err == nil || len(beside) <= maxHostDir && !strings.ContainsAny(beside, " %\n\r;#\"\\") && passable(filepath.Dir(beside)) == nil {
 		return beside
 	}
-	// Letters that mean nothing to anybody, Samba's configuration included; the digest keeps two states apart.
-	name := strings.Map(func(c rune) rune {
-		if c < 128 && (c == '-' || c == '.' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z') {
-			return c
-		}
-		return '_'
-	}, strings.Trim(filepath.Clean(state), "/"))
 	sum := sha256.Sum256([]byte(filepath.Clean(state)))
-	return filepath.Join(hostDirs, fmt.Sprintf("%s-%x", name[max(0, len(name)-64):], sum[:4]))
+	return filepath.Join(hostDirs, hex.EncodeToString(sum[:6]))
 }
 
 // passable says what, if anything, keeps other users from passing through dir and what is above it.

@@ -9,7 +9,11 @@ import (
 )
 
 func TestTheHostDirectoryIsBesideTheStateWhereOthersReachIt(t *testing.T) {
-	open := t.TempDir()
+	open, err := os.MkdirTemp("", "h-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(open) })
 	for dir := open; dir != "/"; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil {
@@ -24,6 +28,9 @@ func TestTheHostDirectoryIsBesideTheStateWhereOthersReachIt(t *testing.T) {
 	if dir := HostDir(filepath.Join(open, "state/")); dir != filepath.Join(open, "state-host") {
 		t.Errorf("beside an open one: %s", dir)
 	}
+	if dir := HostDir(filepath.Join(open, strings.Repeat("long", 20))); filepath.Dir(dir) != hostDirs {
+		t.Errorf("with a name that is too long for sockets: %s", dir)
+	}
 	closed := filepath.Join(open, "closed %home$")
 	if err := os.Mkdir(closed, 0o700); err != nil {
 		t.Fatal(err)
@@ -31,7 +38,7 @@ func TestTheHostDirectoryIsBesideTheStateWhereOthersReachIt(t *testing.T) {
 	seen := map[string]bool{}
 	for _, state := range []string{"state", "st/ate", "st_ate", strings.Repeat("long/", 60) + "state"} {
 		dir := HostDir(filepath.Join(closed, state))
-		if filepath.Dir(dir) != hostDirs || !regexp.MustCompile(`^[A-Za-z0-9._-]{9,80}$`).MatchString(filepath.Base(dir)) || seen[dir] {
+		if filepath.Dir(dir) != hostDirs || !regexp.MustCompile(`^[0-9a-f]{12}$`).MatchString(filepath.Base(dir)) || seen[dir] {
 			t.Errorf("in a closed one: %s", dir)
 		}
 		seen[dir] = true

@@ -95,6 +95,9 @@ const (
 // socket is where a controller takes us for the system, below a domain's directory.
 const socket = stateDir + "/private/ldap_priv/ldapi"
 
+// longest is the longest name of a socket that a controller makes, below a domain's directory.
+const longest = stateDir + "/run/ncalrpc/np/protected_storage"
+
 // record is domain.json.
 type record struct {
 	DirectoryID ident.DirectoryID
@@ -128,8 +131,8 @@ func Open(cfg Config) (*Domains, error) {
 		return nil, fmt.Errorf("samba: %w", err)
 	}
 	// Samba binds the whole path (unix(7)): found out now rather than when the first directory is made.
-	if longest := len(filepath.Join(cfg.Dir, "d-0123456789", socket)); longest > 107 {
-		return nil, fmt.Errorf("samba: %s is too long a directory name by %d characters: sockets are made under it", cfg.Dir, longest-107)
+	if n := len(filepath.Join(cfg.Dir, "d-0123456789", longest)); n > 107 {
+		return nil, fmt.Errorf("samba: %s is too long a directory name by %d characters: sockets are made under it", cfg.Dir, n-107)
 	}
 	if strings.ContainsAny(cfg.Dir, " %\n\r;#\"\\") {
 		return nil, fmt.Errorf("samba: %q has a character that Samba's configuration gives a meaning to", cfg.Dir)
