@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"carrel/internal/doctor"
 )
 
 func newEnv(g *global) *cobra.Command {
@@ -42,8 +47,37 @@ func newEnv(g *global) *cobra.Command {
 				}
 				// Keys in the environment would win over the profile.
 				fmt.Fprintln(w, "unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL")
+				if version := awsVersion(c.Context()); doctor.OldAWSCLI(version) {
+					printOld(w, c.ErrOrStderr(), version, vars[0][1])
+				}
 			})
 		},
+	}
+}
+
+// awsVersion is what the AWS CLI says of itself, "" when there is none.
+func awsVersion(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "aws", "--version").CombinedOutput()
+	if err != nil {
+		return ""
+	}
+	return string(out)
+}
+
+// printOld writes a function for an AWS CLI that does not read the endpoint from its configuration file, and says so.
+func printOld(w, diagnostics io.Writer, version, config string) {
+	text, err := os.ReadFile(config)
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, endpoint, _ := strings.Cut(strings.TrimSpace(line), " = "); name == "endpoint_url" {
+			fmt.Fprintf(w, "aws() { if [ \"$AWS_PROFILE\" = carrel ]; then command aws --endpoint-url %s \"$@\"; else command aws \"$@\"; fi; }\n", shellQuote(endpoint))
+			name, _, _ := strings.Cut(version, " ")
+			fmt.Fprintf(diagnostics, "carrel: %s does not read endpoint_url: in this shell aws is a function that adds it. Scripts need AWS CLI 2.13 or later (carrel doctor).\n", name)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func wellMachine(t *testing.T) *machine {
 	m := &machine{
 		now: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
 		install: map[string]string{"qemu-system-x86_64": "QEMU emulator version 7.2.9\nCopyright", "qemu-img": "qemu-img version 7.2.9",
-			"samba": "Version 4.17.12", "python3": "Python 3.11.2", "pasta": "pasta 0.0~git20230309", "aws": "aws-cli/2.9.19"},
+			"samba": "Version 4.17.12", "python3": "Python 3.11.2", "pasta": "pasta 0.0~git20230309", "aws": "aws-cli/2.31.1"},
 		devices: map[string]string{deviceTap: "", deviceVeth: "", deviceVXLAN: "", deviceBridge: "", deviceNftables: ""},
 		files: fstest.MapFS{
 			"proc/cpuinfo":                     file(flagsLine),
@@ -273,6 +273,7 @@ func TestOneThingWrong(t *testing.T) {
 		{"no Python stops desktops", func(m *machine) { delete(m.install, "python3") }, "python3", Missing, "not installed", true},
 		{"no pasta is nothing that desktops need", func(m *machine) { delete(m.install, "pasta") }, "pasta", Missing, "not installed", false},
 		{"no AWS CLI is nothing that desktops need", func(m *machine) { delete(m.install, "aws") }, "aws", Missing, "not installed", false},
+		{"an old AWS CLI is a warning", func(m *machine) { m.install["aws"] = "aws-cli/2.9.19 Python/3.11.2" }, "aws", Warning, "knows neither endpoint_url nor ds-data", false},
 		{"a program that does not run counts as missing", func(m *machine) {
 			m.probes.Version = func(context.Context, string, string) (string, error) { return "", broken }
 		}, "qemu-img", Missing, "does not run: broken", true},
