@@ -332,6 +332,12 @@ func (r *hostRole) accelerator(ctx context.Context) (qemu.Accelerator, error) {
 		return qemu.TCG, nil
 	}
 	works, why := doctor.Virtualisation(ctx, doctor.ThisMachine("doctor", "probe"))
+	if works {
+		// The probe ran as this role; machines run as others.
+		if _, err := qemu.KVMGroup(); err != nil {
+			works, why = false, err.Error()
+		}
+	}
 	switch {
 	case works:
 		return qemu.KVM, nil

@@ -351,7 +351,11 @@ func (d *Driver) jail(name string, uid int, p *parts, console io.Writer) jail.Sp
 		Limits: jail.Limits{Processes: 64 + 8*h.size.Processors, OpenFiles: 256, Output: 256 << 10, OutputPerSecond: 16 << 10},
 	}
 	if h.accel == KVM {
-		spec.Devices = []string{"/dev/kvm"}
+		spec.Devices = []string{kvmDevice}
+		// Looked at each time: whoever loads the module again may have made the node anew. Without a group that opens it QEMU says so.
+		if gid, err := KVMGroup(); err == nil && gid != 0 {
+			spec.GID = gid
+		}
 	}
 	return spec
 }
