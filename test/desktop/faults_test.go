@@ -2,7 +2,9 @@ package desktop
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -181,8 +183,13 @@ func TestAStoppedMachineOutlivesItsHostRoleAndResumes(t *testing.T) {
 	}
 	h.leave(t)
 	h.open(t, guestMemory)
+	// The next QEMU may have another newest machine type; what was saved needs its own.
+	model := modelOf(t, h)
 	if m, err := h.driver.Start(limited(t), spec); err != nil || m.State != driver.MachineRunning {
 		t.Errorf("%+v, %v", m, err)
+	}
+	if line := commandLine(t, h); !strings.Contains(line, "\x00-machine\x00"+model+",") {
+		t.Errorf("a machine that was saved as %s goes on as %q", model, line)
 	}
 	greeting(t, h)
 	if _, err := h.driver.Stop(limited(t), desktop); err != nil {
@@ -229,4 +236,39 @@ func TestSavedMemoryThatIsDamagedNeverRuns(t *testing.T) {
 		t.Fatalf("what was saved: %+v, %v", m, err)
 	}
 	greeting(t, h)
+}
+
+// machineRecord is what the driver remembers of the desktop.
+func machineRecord(t *testing.T, h *host) (r struct {
+	Model   string
+	Process struct{ PID int }
+}) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(h.dir, "machines", string(desktop), "machine.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func modelOf(t *testing.T, h *host) string {
+	t.Helper()
+	model := machineRecord(t, h).Model
+	if !strings.HasPrefix(model, "pc-q35-") {
+		t.Errorf("the machine's model is %q", model)
+	}
+	return model
+}
+
+// commandLine is that of the desktop's QEMU.
+func commandLine(t *testing.T, h *host) string {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", machineRecord(t, h).Process.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,6 +16,8 @@ const firstFile = 3
 
 // hardware is what a machine is made of, in open files: what the command line is built from.
 type hardware struct {
+	// model is the machine type of a certain QEMU version ("pc-q35-7.2"), which later ones have too: what was saved on one fits no other. "": the newest.
+	model   string
 	id      string
 	size    Size
 	accel   Accelerator
@@ -89,7 +92,7 @@ func (h *hardware) build() *command {
 	c.add("-nodefaults", "-no-user-config")
 	c.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 	c.add("-name", "guest="+h.id+",debug-threads=off")
-	c.machine()
+	c.machine(h)
 	c.accelerator(h)
 	c.memory(h)
 	c.boot(h)
@@ -108,9 +111,9 @@ func (h *hardware) build() *command {
 	return c
 }
 
-func (c *command) machine() {
+func (c *command) machine(h *hardware) {
 	// No core dump of guest memory, no VMware backdoor, no SATA, no SMBus, no HPET: nothing of the board that a guest of ours needs.
-	c.add("-machine", "q35,memory-backend=ram,dump-guest-core=off,vmport=off,sata=off,smbus=off,hpet=off,usb=off,mem-merge=off")
+	c.add("-machine", cmp.Or(h.model, "q35")+",memory-backend=ram,dump-guest-core=off,vmport=off,sata=off,smbus=off,hpet=off,usb=off,mem-merge=off")
 }
 
 func (c *command) accelerator(h *hardware) {

@@ -157,3 +157,20 @@ func TestTheConsoleKeepsItsEnd(t *testing.T) {
 		t.Errorf("%d %s", len(c.last), c.end(5))
 	}
 }
+
+// What was saved on one version of QEMU is loaded on the same machine type by a later one.
+func TestAMachineKeepsItsModel(t *testing.T) {
+	for model, want := range map[string]string{"": "q35,memory-backend=ram", "pc-q35-7.2": "pc-q35-7.2,memory-backend=ram"} {
+		h := machineOf(t)
+		h.model = model
+		args := h.build().args
+		if at := slices.Index(args, "-machine"); !strings.HasPrefix(args[at+1], want) {
+			t.Errorf("model %q: %s", model, args[at+1])
+		}
+	}
+	for name, want := range map[string]bool{"pc-q35-7.2-machine": true, "pc-q35-noble-machine": true, "pc-q35-10.0+x-machine": false, "microvm-machine": false, "pc-q35-7.2": false, "pc-q35-7.2,dump-guest-core=on-machine": false} {
+		if modelName.MatchString(name) != want {
+			t.Errorf("%q: not %v", name, want)
+		}
+	}
+}

@@ -28,9 +28,9 @@ func (d *Driver) run(ctx context.Context, m *machine, size Size) (from string, e
 	}
 	switch {
 	case m.Saved != nil:
-		from = "saved memory"
+		from, p.model = "saved memory", m.Model
 	case p.template != nil:
-		from = "template " + p.template.ID
+		from, p.model = "template "+p.template.ID, p.template.Model
 	default:
 		from = "disk"
 	}
@@ -144,6 +144,11 @@ func (d *Driver) greet(ctx context.Context, m *machine, p *parts, filled func() 
 		}
 	case p.template != nil:
 		if err := d.awake(ctx, l, p); err != nil {
+			return err
+		}
+	}
+	if m.Model = p.model; m.Model == "" {
+		if m.Model, err = l.model(ctx); err != nil {
 			return err
 		}
 	}

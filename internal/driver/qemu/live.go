@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"carrel/internal/driver"
 	"carrel/internal/driver/jail"
 	"carrel/internal/driver/qmp"
 )
@@ -182,4 +184,20 @@ func (t *tail) end(n int) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return fmt.Sprintf("%q", t.last[max(0, len(t.last)-n):])
+}
+
+// modelName is what QEMU calls a machine type of one of its versions, Ubuntu's ("pc-q35-noble") included.
+var modelName = regexp.MustCompile(`^(pc-q35-[a-z0-9._-]{1,40})-machine$`)
+
+// model asks for the machine type that the machine runs as ("pc-q35-7.2").
+func (l *live) model(ctx context.Context) (string, error) {
+	var name string
+	if err := l.monitor.Execute(ctx, "qom-get", map[string]string{"path": "/machine", "property": "type"}, &name); err != nil {
+		return "", err
+	}
+	found := modelName.FindStringSubmatch(name)
+	if found == nil {
+		return "", fmt.Errorf("%w: a machine of type %q", driver.ErrUnavailable, name)
+	}
+	return found[1], nil
 }

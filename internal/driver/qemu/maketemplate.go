@@ -213,6 +213,9 @@ func (d *Driver) freeze(ctx context.Context, t *template, l *live, p *parts) err
 		return err
 	}
 	l.agent = qmp.NewAgent(p.take(&p.agent), agentTimeout)
+	if t.Model, err = l.model(ctx); err != nil {
+		return err
+	}
 	if err := l.monitor.Execute(ctx, "cont", nil, nil); err != nil {
 		return err
 	}

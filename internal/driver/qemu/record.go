@@ -44,6 +44,8 @@ type record struct {
 	// MachineID is the guest's (machine-id(5)): given once, so that a later start does not make another computer of it. MAC is its card's.
 	MachineID string
 	MAC       string
+	// Model is the machine type that it runs as, or was saved as: kept across upgrades of QEMU.
+	Model string `json:",omitempty"`
 	// Agent: the image's guest has Carrel's commands.
 	Agent bool
 	// Renewed: the guest of this run has been told.

@@ -54,6 +54,8 @@ type templateRecord struct {
 	Size     Size
 	Accel    Accelerator
 	Hardware int
+	// Model is the machine type that it was made as.
+	Model string
 	// Memory is the digest of its memory, Bytes how much of it there is.
 	Memory  string
 	Bytes   int64
