@@ -8,8 +8,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 CACHE := .cache
+# Tests that are only asked when the quick ones have not noticed a change.
+MUTATE_SLOW := Random|Merged|Order|Filter|Printed|ASet|AddingADeny|Complement|TheIndexFinds|LongWild|TimeDoesNot|Hostile
 
-.PHONY: build assets test check staticcheck bench up down generate unit e2e tls-scan fuzz need clean
+.PHONY: build assets test check staticcheck bench up down generate unit e2e tls-scan fuzz mutate need clean
 
 build: assets ## bin/carrel, static
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/carrel ./cmd/carrel
@@ -48,6 +50,9 @@ tls-scan: build ## sslscan and testssl.sh against both doors
 
 fuzz: ## every fuzz target for FUZZTIME (default 20000x; a time such as 60s works too)
 	./test/fuzz
+
+mutate: ## every small change of the policy engine, and whether the tests notice it; takes some minutes
+	$(GO) run ./internal/tools/mutate -min 95 -slow '$(MUTATE_SLOW)' ./internal/policy
 
 up: build ## start in simulation in the background and say how to use it
 	./test/up
