@@ -112,9 +112,9 @@ func parseResource(text string, vars bool) (p arnPattern, refusal, reason string
 	return p, "", ""
 }
 
-// validPartition accepts aws, aws-cn and the like, and patterns of them.
+// validPartition accepts aws, aws-cn and the like, as an installation may call its own, and patterns of them.
 func validPartition(s string) bool {
-	return s == "aws" || strings.HasPrefix(s, "aws-") || strings.ContainsAny(s, "*?")
+	return strings.HasPrefix(s, "aws") || strings.ContainsAny(s, "*?")
 }
 
 func partitionRefusal(parts []string) string {

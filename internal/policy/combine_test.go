@@ -193,6 +193,9 @@ func TestATraceTellsWhatMatchedWhere(t *testing.T) {
 	for range 2 {
 		trace.Reset()
 		set.Decide(ask("ds:x", "*"), trace)
+		if len(trace.ids) != 4 {
+			t.Errorf("room for %d ids is kept", len(trace.ids))
+		}
 		var got []string
 		for _, s := range trace.Steps {
 			got = append(got, fmt.Sprintf("%v %v %v", s.Kind, s.Result.Decision, s.Matched))

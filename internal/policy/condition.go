@@ -115,9 +115,8 @@ func (c *condition) add(text string, vars bool) string {
 		return reason
 	case opBinary:
 		if _, err := base64.StdEncoding.Strict().DecodeString(text); err != nil {
-			return text + ": not in base 64"
+			return text + ": not in base 64" // And so no variable either.
 		}
-		vars = false
 	}
 	p, reason := parsePattern(text, c.wild, vars)
 	if _, isBool := parseBool(text); reason == "" && c.kind == opBool && p.parts == nil && !isBool {

@@ -104,6 +104,7 @@ func TestConditions(t *testing.T) {
 		{"5.3 the same as a string", "StringLike", `"arn:aws:s:*:111122223333:finance/*"`, []string{"arn:aws:s:us-east-2:999999999999:store/abc:111122223333:finance/document.txt"}, true},
 		{"5.3 not the ARN", "ArnNotLike", `"arn:aws:iam::1:role/x"`, []string{"arn:aws:iam::1:role/x"}, false},
 		{"5.3 not the ARN, other", "ArnNotEquals", `"arn:aws:iam::1:role/x"`, []string{"arn:aws:iam::1:role/y"}, true},
+		{"5.3 no ARN but six components", "ArnLike", `"arn:aws:iam::1:role/x"`, []string{"urn:aws:iam::1:role/x"}, false},
 		{"5.3 no ARN", "ArnLike", `"*:*:*:*:*:*"`, []string{"ada"}, false},
 		{"5.3 a variable in an ARN", "ArnEquals", `"arn:aws:iam::1:user/${k:name}"`, []string{"arn:aws:iam::1:user/ada"}, true},
 		{"5.3 a variable that is an ARN", "ArnEquals", `"${k:arn}"`, []string{"arn:aws:iam::1:user/*"}, true},

@@ -12,7 +12,8 @@ const maxDepth = 12
 type nodeKind uint8
 
 const (
-	objectNode nodeKind = iota
+	_ nodeKind = iota
+	objectNode
 	arrayNode
 	stringNode
 	numberNode
@@ -21,7 +22,7 @@ const (
 )
 
 func (k nodeKind) String() string {
-	return [...]string{"an object", "a list", "a string", "a number", "a boolean", "null"}[k]
+	return [...]string{"", "an object", "a list", "a string", "a number", "a boolean", "null"}[k]
 }
 
 // node is one JSON value with where it stands: byte offsets of its first byte and of the byte after its last.

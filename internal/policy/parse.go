@@ -24,12 +24,11 @@ type parser struct {
 	where Position // of the last place that was asked for: most are asked for in rising order
 }
 
-// refuse keeps a refusal, unless there is one. It gives false, so that a check can end with it.
-func (p *parser) refuse(at int, text, reason string) bool {
+// refuse keeps a refusal, unless there is one.
+func (p *parser) refuse(at int, text, reason string) {
 	if p.err == nil {
 		p.err = &MalformedError{Text: text, Reason: reason, Position: p.place(at)}
 	}
-	return false
 }
 
 // place finds the line and column of an offset.
@@ -50,12 +49,12 @@ func (p *parser) place(at int) Position {
 }
 
 // syntax refuses with the text that the kind's reader has for broken documents; of trust policies the reader says what is broken.
-func (p *parser) syntax(at int, trust, reason string) bool {
+func (p *parser) syntax(at int, trust, reason string) {
 	text := textSyntax
 	if p.doc.Kind == Trust {
 		text = trust
 	}
-	return p.refuse(at, text, reason)
+	p.refuse(at, text, reason)
 }
 
 func (p *parser) document() {
@@ -196,8 +195,7 @@ func (p *parser) effect(n *node, s *Statement) {
 	switch text := p.str(e); {
 	case text == "Allow":
 		s.Effect = Allow
-	case text == "Deny":
-		s.Effect = Deny
+	case text == "Deny": // The zero value: what has not said Allow denies.
 	case p.doc.Kind != Trust && (strings.EqualFold(text, "Allow") || strings.EqualFold(text, "Deny")):
 		p.refuse(e.pos, textLegacy, "Effect is written Allow or Deny")
 	default:

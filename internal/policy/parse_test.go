@@ -74,6 +74,7 @@ func TestRefusals(t *testing.T) {
 		{"a star instead of the service", Identity, with(`"Effect":"Allow","Action":"ds:*","Resource":"arn:aws:*"`), "Resource vendor must be fully qualified and cannot contain regexes.", "no wildcards", `"arn:aws:*`},
 		{"an ARN that ends before the service", Identity, with(`"Effect":"Allow","Action":"ds:*","Resource":"arn:aws"`), "Resource vendor must be fully qualified and cannot contain regexes.", "no wildcards", `"arn:aws`},
 		{"an ARN without a service", Identity, with(`"Effect":"Allow","Action":"ds:*","Resource":"arn:aws::::x"`), textLegacy, "six components", `"arn:aws:`},
+		{"an ARN that ends with the service", Identity, with(`"Effect":"Allow","Action":"ds:*","Resource":"arn:aws:ds"`), textLegacy, "six components", `"arn:aws:ds`},
 		{"an ARN that is too short", Identity, with(`"Effect":"Allow","Action":"ds:*","Resource":"arn:aws:ds:eu-central-1:d-1"`), textLegacy, "six components", `"arn:aws:ds`},
 		{"a variable before the fifth colon", Identity, with(`"Effect":"Allow","Action":"ds:*","Resource":"arn:aws:ds:eu-central-1:${aws:PrincipalAccount}:x"`), textLegacy, "before the fifth colon", `"arn:aws:ds`},
 		{"a variable in a short ARN", Identity, with(`"Effect":"Allow","Action":"ds:*","Resource":"arn:aws:ds:${aws:username}*"`), textLegacy, "before the fifth colon", `"arn:aws:ds`},
@@ -163,7 +164,7 @@ func TestRefusalsOfJSON(t *testing.T) {
 		{`{"a":[1,]}`, "not JSON"}, {`{"a":`, "ends too early"}, {`{"a":tru}`, "not JSON"}, {`{"a":01}`, "begins with zero"}, {`{"a":-}`, "a digit"}, {`{"a":1.}`, "a digit"}, {`{"a":1e}`, "a digit"}, {`{"a":1e+}`, "a digit"},
 		{`{"a":.5}`, "not JSON"}, {`{"a":+1}`, "not JSON"}, {`{"a":NaN}`, "not JSON"}, {`{"a":1e400,"a":0}`, "duplicate"}, {"{\"a\":\"\n\"}", "control character"}, {"{\"a\":\"\x00\"}", "control character"},
 		{"{\"a\":\"\x1f\"}", "control character"}, {"{\"a\":\"\xff\"}", "not UTF-8"}, {"{\"a\":\"\xc3(\"}", "not UTF-8"}, {`{"a":"\x"}`, "unknown escape"}, {`{"a":"\u12"}`, "no character"}, {`{"a":"\u12G4"}`, "no character"}, {`{"a":"\ud800"}`, "no character"},
-		{`{"a":"\ud800\u0041"}`, "no character"}, {`{"a":"\ud800\ue000"}`, "no character"}, {`{"a":"\ud800\u00"}`, "no character"}, {`{"a":"\udc00"}`, "no character"}, {`{"a":"\ud800\ud800"}`, "no character"}, {`{"a":"x`, "within a string"}, {`{"a":"x\`, "within a string"}, {`{"a`, "within a string"},
+		{`{"a":"\ud800\u0041"}`, "no character"}, {`{"a":"\ud800\ue000"}`, "no character"}, {`{"a":"\ud800\u00"}`, "no character"}, {`{"a":"\udc00"}`, "no character"}, {`{"a":"\ud800\ud800"}`, "no character"}, {`{"a":"\udc00\udc00"}`, "no character"}, {`{"a":"\ud800\udbff"}`, "no character"}, {`{"a":"\u0041`, "within a string"}, {`{"a":"x`, "within a string"}, {`{"a":"x\`, "within a string"}, {`{"a`, "within a string"},
 		{"\ufeff{}", "not JSON"}, {"\u00a0{}", "not JSON"}, {"//\n{}", "not JSON"}, {"{'a':1}", "double quotes"}, {"{\x00}", "double quotes"}, {strings.Repeat("[", 10000), "too deeply"}, {strings.Repeat(`{"a":`, 13) + "1", "too deeply"}, {strings.Repeat("[", 12) + "1", "too deeply"},
 		{`{"a":"x","b":[true,false,null,"\u12`, "no character"}, {`{} {}`, "follows"}, {`{"a":1}}`, "follows"}, {`{"a":"\u`, "no character"},
 	} {
@@ -181,6 +182,13 @@ func TestJSONIsReadAsWritten(t *testing.T) {
 		`["\uD83D\uDE00\uFFFD\uDBFF\uDFFF"]`:         "😀\ufffd\U0010ffff",
 		`["\u0000\ue000\ud7ff"]`:                     "\x00\ue000\ud7ff",
 		"[\t\r\ntrue,false,null,{},[]]":              "true|false|null||",
+		`["\ud800\udc00"]`:                           "\U00010000",
+		"9":                                          "9",
+		"90":                                         "90",
+		"0":                                          "0",
+		"1.5":                                        "1.5",
+		"2e9":                                        "2e9",
+		"[0.0, 9.9e-9]":                              "0.0|9.9e-9",
 		deep:                                         "1",
 	} {
 		n, f := readJSON(text)
@@ -278,6 +286,8 @@ func TestAccepted(t *testing.T) {
 		{"one statement without a list", Identity, `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`},
 		{"numbers and booleans without quotes in conditions", Identity, with(`"Effect":"Allow","Action":"*:*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":true},"NumericLessThan":{"s3:max-keys":[10,1e1]},"Null":{"aws:x":false}}`)},
 		{"no conditions in the blocks for them", Identity, with(`"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{}}`)},
+		{"every letter and digit in a Sid, and in a service", Identity, with(`"Sid":"09AZaz","Effect":"Allow","Action":["09AZaz-.:x","a:b"],"Resource":"*","Condition":{"Bool":{"09AZaz-._/:x":"true"}}`)},
+		{"as long as can be", Identity, `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}` + strings.Repeat(" ", MaxLength-60) + `}`},
 		{"an empty Sid twice", Identity, `{"Id":"x y","Statement":[{"Sid":"","Effect":"Allow","Action":"*","Resource":"*"},{"Sid":"","Effect":"Deny","Action":"*","Resource":"*"}]}`},
 		{"a sentence for the Sid of a resource's policy", Resource, with(`"Sid":"Ada's desks, all","Effect":"Allow","Action":"*","Resource":"*","Principal":"*"`)},
 		{"a variable of the old version is text", Identity, `{"Statement":[{"Effect":"Allow","Action":"*","Resource":"arn:aws:ds:::x${","Condition":{"StringEquals":{"aws:x":"${"}}}]}`},
@@ -298,9 +308,24 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
+// TestCharactersThatAreNone: those beside the letters and digits.
+func TestCharactersThatAreNone(t *testing.T) {
+	for _, c := range []string{"/", ":", "@", "[", "`", "{", "-", ".", "_", "é"} {
+		if _, err := Parse(Identity, with(`"Sid":"a`+c+`","Effect":"Allow","Action":"a:b","Resource":"*"`)); err == nil || !strings.Contains(err.Error(), textSidForm) {
+			t.Errorf("a Sid with %s: %v", c, err)
+		}
+		if c == "-" || c == "." || c == ":" {
+			continue
+		}
+		if _, err := Parse(Identity, with(`"Effect":"Allow","Action":"a`+c+`:b","Resource":"*"`)); err == nil || !strings.Contains(err.Error(), "Vendor") {
+			t.Errorf("a service with %s: %v", c, err)
+		}
+	}
+}
+
 // TestPrincipalsThatAreNone: each beside one of the accepted forms.
 func TestPrincipalsThatAreNone(t *testing.T) {
-	for _, name := range []string{"", "ada", "12345678901", "AIDA", "AIDAexampleexample01", "ABCDEXAMPLEEXAMPLE01", "AIDA" + strings.Repeat("X", 125), "arn:aws:iam::123456789012:group/g", "arn:aws:iam::123456789012:root/x", "arn:aws:iam::123456789012:user", "arn:aws:iam::123456789012:user/",
+	for _, name := range []string{"", "ada", "12345678901", "AIDA", "AIDAexampleexample01", "ABCDEXAMPLEEXAMPLE01", "AIDA" + strings.Repeat("X", 11), "AIDA" + strings.Repeat("X", 125), "arn:aws:iam::123456789012:group/g", "arn:aws:iam::123456789012:root/x", "arn:aws:iam::123456789012:user", "arn:aws:iam::123456789012:user/",
 		"arn:aws:iam::123456789012:role", "arn:aws:sts::123456789012:assumed-role/r", "arn:aws:sts::123456789012:assumed-role/r/", "arn:aws:sts::123456789012:assumed-role//s", "arn:aws:sts::123456789012:federated-user", "arn:aws:sts::123456789012:user/x", "arn:aws:iam:eu-central-1:123456789012:user/x",
 		"arn:aws:iam::1234:user/x", "arn:aws:iam::x:user/x", "arn:aws:iam::123456789012:user/?", "arn:aws:iam::123456789012:federated-user/x"} {
 		if _, err := Parse(Trust, with(`"Effect":"Allow","Action":"sts:*","Principal":{"AWS":"`+name+`"}`)); err == nil {
@@ -310,6 +335,11 @@ func TestPrincipalsThatAreNone(t *testing.T) {
 	for _, name := range []string{"arn:aws:iam::x:user/x", "arn:aws:iam:::user/x"} {
 		if _, err := Parse(Resource, with(`"Effect":"Allow","Action":"sts:*","Resource":"*","Principal":{"AWS":"`+name+`"}`)); err == nil {
 			t.Errorf("%q is taken", name)
+		}
+	}
+	for _, name := range []string{"AIDA" + strings.Repeat("X", 12), "AROA" + strings.Repeat("9", 124)} {
+		if _, err := Parse(Trust, with(`"Effect":"Allow","Action":"sts:*","Principal":{"AWS":"`+name+`"}`)); err != nil {
+			t.Error(err)
 		}
 	}
 	if _, err := Parse(Trust, with(`"Effect":"Allow","Action":"sts:*","Principal":{"Federated":""}`)); err == nil {
@@ -346,7 +376,7 @@ func TestPrintedDocumentsReadBackTheSame(t *testing.T) {
 	if err != nil || doc.String() != want {
 		t.Errorf("%v\n%s", err, doc)
 	}
-	star := `{"Version":"2008-10-17","Id":"i","Statement":[{"Sid":"s","Effect":"Deny","Principal":"*","NotAction":"a:b","NotResource":["arn:aws:ds:::x","*"]}]}`
+	star := `{"Version":"2008-10-17","Id":"i \u001f!","Statement":[{"Sid":"s t","Effect":"Deny","Principal":"*","NotAction":"a:b","NotResource":["arn:aws:ds:::x","*"]}]}`
 	if doc, err = Parse(Endpoint, star); err != nil || doc.String() != star {
 		t.Errorf("%v\n%s", err, doc)
 	}

@@ -80,20 +80,20 @@ func TestLongWildcardsAreMatchedLikeByATable(t *testing.T) {
 func TestHostileWildcardsTakeTheTimeOfTheirLetters(t *testing.T) {
 	for _, p := range []string{strings.Repeat("*a", 5000) + "*b", strings.Repeat("*", 10000) + "b", strings.Repeat("*a?", 3000) + "*b", "*" + strings.Repeat("?", 63) + "b*", "*" + strings.Repeat("a?", 500) + "b*", "*" + strings.Repeat("a", 1000) + "b*", "a*" + strings.Repeat("a*", 1000) + "?b"} {
 		pat, _ := parsePattern(p, true, false)
-		took := func(n int) time.Duration {
-			text := strings.Repeat("a", n)
-			best := time.Hour
-			for range 5 {
-				begin := time.Now()
-				if pat.match(text, nil) {
-					t.Fatalf("%.20s matches", p)
-				}
-				best = min(best, time.Since(begin))
+		took := func(text string) time.Duration {
+			begin := time.Now()
+			if pat.match(text, nil) {
+				t.Fatalf("%.20s matches", p)
 			}
-			return best
+			return time.Since(begin)
 		}
-		few, many := took(20_000), took(80_000)
-		if many > 10*few+time.Millisecond {
+		// The best of many: other work of the machine must not be taken for the matcher's.
+		short, long := strings.Repeat("a", 20_000), strings.Repeat("a", 80_000)
+		few, many := time.Hour, time.Hour
+		for try := 0; try < 5 || try < 200 && many > 10*few; try++ {
+			few, many = min(few, took(short)), min(many, took(long))
+		}
+		if many > 10*few {
 			t.Errorf("%.20s: %v for 20,000 letters, %v for 80,000", p, few, many)
 		}
 	}
@@ -192,6 +192,9 @@ func TestFolding(t *testing.T) {
 		if s := string(u); utf8.ValidRune(u) && !strings.EqualFold(s, fold(s)) {
 			t.Fatalf("%q folds to %q", s, fold(s))
 		}
+	}
+	if NewKey("aws:username").hash == NewKey("aws:userid").hash {
+		t.Error("the hash of a key tells nothing")
 	}
 	if NewAction("iam:\u212a").folded == NewAction("iam:k").folded || NewAction("IAM:[Z").folded != "iam:[z" {
 		t.Error("an action has letters of ASCII")

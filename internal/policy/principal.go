@@ -149,7 +149,7 @@ func compilePrincipals(names []PrincipalName) *principalSet {
 // rootAccount gives the account of a root's ARN, which stands for the account.
 func rootAccount(name string) (string, bool) {
 	a, err := arn.Parse(name)
-	return a.Account, err == nil && a.Service == "iam" && a.Resource == "root"
+	return a.Account, err == nil && a.Resource == "root"
 }
 
 // grant says how the set names p; NoGrant when it does not.

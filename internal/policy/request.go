@@ -151,7 +151,6 @@ func (r *Request) Mark() int { return len(r.entries) }
 
 // Rewind forgets every key that was set after mark. The keys from before must not have been set again meanwhile.
 func (r *Request) Rewind(mark int) {
-	clear(r.entries[mark:])
 	r.entries = r.entries[:mark]
 }
 
