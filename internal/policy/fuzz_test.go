@@ -89,7 +89,7 @@ func FuzzDecide(f *testing.F) {
 		p := Compile(parsed(t, kind, doc))
 		for range 4 {
 			w := d.world(kind == Trust)
-			if _, wrong := compare(kind, doc, p, w); wrong != "" {
+			if _, wrong := compare(kind, doc, p, w, w.request()); wrong != "" {
 				t.Fatal(wrong)
 			}
 			if wrong := explained(p, w); wrong != "" {

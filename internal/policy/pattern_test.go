@@ -144,6 +144,22 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// TestSetsAreNoVariables: the keys that reference 5.4 calls multi-valued, whose sets may have one value.
+func TestSetsAreNoVariables(t *testing.T) {
+	keys := []string{"aws:TagKeys", "aws:CalledVia", "aws:PrincipalOrgPaths", "aws:PrincipalServiceNamesList", "aws:ResourceOrgPaths"}
+	for _, k := range append(keys, "aws:PrincipalOrgID") {
+		r := &Request{}
+		r.Set(NewKey(k), "one")
+		p, _ := parsePattern("${"+k+"}", true, true)
+		if got, want := p.unresolved(r) == nil, k == "aws:PrincipalOrgID"; got != want {
+			t.Errorf("%s: %v", k, got)
+		}
+	}
+	if len(multiValued) != len(keys) {
+		t.Errorf("%d keys hold sets", len(multiValued))
+	}
+}
+
 // TestARNs: reference 5.3, segment by segment.
 func TestARNs(t *testing.T) {
 	const ws = "arn:aws:workspaces:eu-central-1:123456789012:workspace/ws-1"

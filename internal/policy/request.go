@@ -27,7 +27,6 @@ func (k Key) String() string { return k.name }
 
 // fold gives strings that strings.EqualFold calls equal the same spelling.
 func fold(s string) string {
-	s = strings.ToValidUTF8(s, string(utf8.RuneError))
 	return strings.Map(func(u rune) rune {
 		if u < utf8.RuneSelf {
 			return unicode.ToLower(u)
