@@ -71,6 +71,9 @@ type results struct {
 
 // Decide evaluates the set. Every policy is asked, so that an explicit deny is found wherever it stands. t may be nil.
 func (s *Set) Decide(r *Request, t *Trace) Verdict {
+	if r.Action.folded == "" {
+		return Verdict{By: Identity}
+	}
 	var res results
 	if p := &r.Principal; p.inAccount() && !p.ServiceLinked {
 		s.askGuardrails(r, t, &res)

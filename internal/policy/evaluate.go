@@ -80,7 +80,8 @@ func (s *statement) test(r *Request) (element, int) {
 			return elementPrincipal, 0
 		}
 	}
-	if s.matchAction(r.Action.folded) == s.notAction {
+	// A request without an action was never filled in: not even a star is for it.
+	if r.Action.folded == "" || s.matchAction(r.Action.folded) == s.notAction {
 		return elementAction, 0
 	}
 	if failed := s.testResource(r); failed != none {

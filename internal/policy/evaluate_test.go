@@ -150,8 +150,14 @@ func TestDenyWinsAndOrderDoesNotMatter(t *testing.T) {
 	if got := Compile().Evaluate(ask("ds:x", "*"), nil); got != (Result{}) || Compile().Len() != 0 {
 		t.Errorf("a policy of nothing: %+v", got)
 	}
-	if got := must(t, Identity, with(`"Effect":"Allow","Action":"ds:*","Resource":"*"`)).Evaluate(&Request{}, nil); got != (Result{}) {
-		t.Errorf("a request of nothing: %+v", got)
+	for _, action := range []string{`"Action":"*"`, `"Action":"ds:*"`, `"NotAction":"ds:*"`} {
+		all := must(t, Identity, with(`"Effect":"Allow",`+action+`,"Resource":"*"`))
+		if got := all.Evaluate(&Request{}, nil); got != (Result{}) || all.Explain(&Request{})[0].Matched {
+			t.Errorf("a request of nothing, %s: %+v", action, got)
+		}
+		if got := (&Set{Identity: all}).Decide(&Request{Principal: callers[1]}, nil); got.Decision != ImplicitDeny {
+			t.Errorf("a request of nothing by the root: %+v", got)
+		}
 	}
 }
 

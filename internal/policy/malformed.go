@@ -2,7 +2,9 @@ package policy
 
 import (
 	"fmt"
+	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"carrel/internal/awserr"
 )
@@ -36,6 +38,25 @@ func (e *MalformedError) Error() string {
 // AWS is the refusal as IAM and STS answer it.
 func (e *MalformedError) AWS() *awserr.Error {
 	return awserr.Model("MalformedPolicyDocument", "%s", e.Error())
+}
+
+// legible makes a message of text that quotes a document: not longer than a reader takes, and without characters that an answer in XML cannot hold.
+func legible(s string) string {
+	const most = 400
+	s = strings.Map(func(u rune) rune {
+		if unicode.IsControl(u) || u == 0xFFFE || u == 0xFFFF {
+			return utf8.RuneError
+		}
+		return u
+	}, s)
+	if len(s) <= most {
+		return s
+	}
+	cut := most
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "..."
 }
 
 // MaxLength is the longest document that is looked at, in bytes (policyDocumentType).

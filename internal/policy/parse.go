@@ -27,7 +27,7 @@ type parser struct {
 // refuse keeps a refusal, unless there is one.
 func (p *parser) refuse(at int, text, reason string) {
 	if p.err == nil {
-		p.err = &MalformedError{Text: text, Reason: reason, Position: p.place(at)}
+		p.err = &MalformedError{Text: legible(text), Reason: legible(reason), Position: p.place(at)}
 	}
 }
 

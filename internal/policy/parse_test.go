@@ -256,6 +256,19 @@ func plainJSON(n *node) any {
 	return nil
 }
 
+// TestRefusalsAreLegible: what they quote is the client's.
+func TestRefusalsAreLegible(t *testing.T) {
+	for quoted, want := range map[string]string{
+		`a\u0000b\n\ufffe\uffff`: "Resource a\ufffdb\ufffd\ufffd\ufffd must be", strings.Repeat("x", 4000): "Resource " + strings.Repeat("x", 391) + "...", strings.Repeat("é", 400): "Resource " + strings.Repeat("é", 195) + "...",
+		strings.Repeat("x", 400-len(`Resource  must be in ARN format or "*".`)): `xx must be in ARN format or "*".`,
+	} {
+		_, err := Parse(Identity, with(`"Effect":"Allow","Action":"a:b","Resource":"`+quoted+`"`))
+		if err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 500 {
+			t.Errorf("%.80q", err)
+		}
+	}
+}
+
 func TestPositions(t *testing.T) {
 	text := "{\n  \"Version\": \"2012-10-17\",\n  \"Statement\": [\n    {\"Sid\": \"é\", \"Effect\": \"Allow\", \"Action\": \"ds:*\", \"Resource\": \"x\", \"Principal\": \"*\"}\n  ]\n}"
 	_, err := Parse(Resource, text)
