@@ -170,8 +170,11 @@ func (s *scene) newUser(t *testing.T) {
 	must(t, s.users.SetPassword(t.Context(), corp, "ada", pw(password)))
 	u, err := s.login(t, "aDa", password)
 	must(t, err)
-	made.Enabled = true
 	found, err := s.domains.Lookup(t.Context(), corp, "ADA")
+	if age := time.Since(found.PasswordSet); age < -time.Second || age > time.Minute {
+		t.Errorf("the password was set at %s", found.PasswordSet)
+	}
+	made.Enabled, made.MustChange, made.PasswordSet = true, false, found.PasswordSet
 	if u != made || found != made || err != nil {
 		t.Errorf("logged in %+v, found %+v, made %+v, %v", u, found, made, err)
 	}
