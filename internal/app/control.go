@@ -36,6 +36,9 @@ func (h *house) openHost(ctx context.Context) error {
 	if h.desks.Screens, ok = screens.(driver.Screens); !ok {
 		return errors.New("app: the host's display has no screens")
 	}
+	if h.desks.Sessions, ok = screens.(driver.Sessions); !ok {
+		return errors.New("app: the host's display has no sessions")
+	}
 	return h.openReconcilers()
 }
 

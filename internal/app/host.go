@@ -350,7 +350,7 @@ func (r *hostRole) accelerator(ctx context.Context) (qemu.Accelerator, error) {
 
 // run answers the control plane until ctx ends. Desktops go on running after it.
 func (r *hostRole) run(ctx context.Context, l net.Listener) error {
-	api := &hostapi.Host{Hypervisor: r.machines, Volumes: r.volumes, Fabric: r.fabric, Display: r.machines, Domain: r.domains, Screens: r.machines,
+	api := &hostapi.Host{Hypervisor: r.machines, Volumes: r.volumes, Fabric: r.fabric, Display: r.machines, Domain: r.domains, Screens: r.machines, Sessions: r.machines,
 		Networks: r.fabric, Users: r.domains.Manager(), Authority: r.authority.CertificatePEM()}
 	g, ctx := errgroup.WithContext(ctx)
 	s := &http.Server{Handler: api.Handler(), ReadHeaderTimeout: 10 * time.Second}

@@ -32,7 +32,7 @@ func (h *house) portal(l *listeners) (*gateway.Gateway, error) {
 		return nil, err
 	}
 	screens := &display.Handler{
-		Tickets: tickets, Screens: lookedAfter{h.desks.Screens, h.workspaces.Look}, Registry: &h.sessions, Policy: h.policyOf(g), Origins: l.origins(),
+		Tickets: tickets, Screens: lookedAfter{h.desks.Screens, h.workspaces.Look}, Sessions: h.desks.Sessions, Registry: &h.sessions, Policy: h.policyOf(g), Origins: l.origins(),
 		Clock: clock.System{}, Random: random, Log: h.log, Connected: h.presence.connected, Disconnected: h.disconnected,
 	}
 	g.Directories, g.Auth, g.Passwords, g.Desktops = h.admits, h.desks.Auth, h.desks.Passwords, people{h}
@@ -284,6 +284,8 @@ type desks struct {
 	Display    driver.Display
 	Domain     driver.Domain
 	Screens    driver.Screens
+	// Sessions is nil when desktops are simulated: their screens have a clipboard.
+	Sessions driver.Sessions
 	// VPCs is nil when desktops are simulated.
 	VPCs  driver.VPCs
 	Users directory.Manager

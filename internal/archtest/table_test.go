@@ -60,7 +60,7 @@ var table = map[string]row{
 	"internal/driver/memory":     {implementations, []string{"internal/driver", "internal/ident", "internal/durable"}},
 	"internal/driver/qmp":        {implementations, nil},
 	"internal/driver/guest":      {implementations, []string{"internal/driver", "internal/ident"}},
-	"internal/driver/qemu":       {implementations, []string{"internal/driver", "internal/driver/jail", "internal/driver/memory", "internal/driver/qmp", "internal/driver/guest", "internal/ident", "internal/clock", "internal/durable"}},
+	"internal/driver/qemu":       {implementations, []string{"internal/driver", "internal/driver/jail", "internal/driver/memory", "internal/driver/qmp", "internal/driver/guest", "internal/deskline", "internal/ident", "internal/clock", "internal/durable"}},
 	"internal/driver/volume":     {implementations, []string{"internal/driver", "internal/ident", "internal/clock", "internal/driver/jail", "internal/durable"}},
 	"internal/driver/linuxnet":   {implementations, []string{"internal/driver", "internal/ident", "internal/durable"}},
 	"internal/driver/netsvc":     {implementations, []string{"internal/driver", "internal/ident"}},
@@ -71,6 +71,7 @@ var table = map[string]row{
 	"internal/holder":      {implementations, []string{"internal/driver/jail", "internal/driver/memory"}},
 	"internal/hostapi":     {implementations, []string{"internal/driver", "internal/directory", "internal/ident"}},
 	"internal/rfb":         {words, nil},
+	"internal/deskline":    {words, nil},
 	"internal/rfb/rfbtest": {words, []string{"internal/rfb"}},
 	"internal/ticket":      {words, []string{"internal/ident"}},
 
@@ -92,7 +93,7 @@ var table = map[string]row{
 
 	"internal/front":    {doors, []string{"internal/api/...", "internal/awsproto", "internal/sigv4", "internal/identity", "internal/authz", "internal/audit", "internal/service", "internal/awserr", "internal/ident", "internal/clock", "internal/arn"}},
 	"internal/gateway":  {doors, []string{"internal/clock", "internal/directory", "internal/ticket", "internal/display", "internal/state", "internal/ident"}},
-	"internal/display":  {doors, []string{"internal/clock", "internal/ticket", "internal/driver", "internal/ident", "internal/rfb"}},
+	"internal/display":  {doors, []string{"internal/clock", "internal/ticket", "internal/driver", "internal/ident", "internal/rfb", "internal/deskline"}},
 	"internal/operator": {doors, nil},
 	"internal/metrics":  {doors, nil},
 	"internal/webui":    {doors, nil},

@@ -195,12 +195,16 @@ func (s *session) open() error {
 	if err := s.screen.say(rfb.AppendSetPixelFormat(nil, rfb.Little)); err != nil {
 		return s.fromScreen(err)
 	}
+	if err := s.openDesk(ctx); err != nil {
+		return err
+	}
 	hello, err := json.Marshal(struct {
 		Type      string    `json:"type"`
 		Title     string    `json:"title"`
 		ViewOnly  bool      `json:"viewOnly"`
 		Clipboard Clipboard `json:"clipboard"`
-	}{"open", s.policy.Title, s.policy.ViewOnly, s.policy.Clipboard})
+		Confirms  bool      `json:"confirms"`
+	}{"open", s.policy.Title, s.policy.ViewOnly, s.policy.Clipboard, s.desk != nil})
 	if err != nil {
 		return err
 	}

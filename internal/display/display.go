@@ -7,7 +7,8 @@
 //
 // On the WebSocket (subprotocol Protocol) the browser first sends {"ticket":"..."} as text. The answer is {"type":"open",...} as text, or
 // the WebSocket is closed with CloseCode and a Reason. From then on binary messages are RFB in any pieces, and text messages to the
-// browser tell of the session ({"type":"latency","milliseconds":12}).
+// browser tell of the session ({"type":"latency","milliseconds":12}). Where "open" says "confirms", {"type":"clipboard","state":"ready"}, "taken"
+// or "none" tell of the desktop's clipboard: that it is there, that the text which was sent last is on it, that there is none.
 package display
 
 import (
@@ -72,6 +73,17 @@ const (
 
 func (c Clipboard) toDesktop() bool   { return c == ClipboardToDesktop || c == ClipboardBoth }
 func (c Clipboard) fromDesktop() bool { return c == ClipboardFromDesktop || c == ClipboardBoth }
+
+// can are the actions with which a browser may use the desktop's clipboard: ask for its text, offer its own.
+func (c Clipboard) can() (actions rfb.ClipAction) {
+	if c.fromDesktop() {
+		actions |= rfb.ClipRequest
+	}
+	if c.toDesktop() {
+		actions |= rfb.ClipNotify | rfb.ClipProvide
+	}
+	return actions
+}
 
 // Policy is what one session may do. The zero value lets the person look at the screen, type and point, and copy nothing.
 type Policy struct {
@@ -140,8 +152,10 @@ func DefaultLimits() Limits {
 
 // Handler opens sessions. All fields but the callbacks and Limits must be set, and none changed after the first call.
 type Handler struct {
-	Tickets  *ticket.Office
-	Screens  driver.Screens
+	Tickets *ticket.Office
+	Screens driver.Screens
+	// Sessions, when set, is the way of the clipboard; else it is the screens' own.
+	Sessions driver.Sessions
 	Registry *Registry
 	// Policy decides what a session may, and whether it may at all: it must look at the state of now (is the user still enabled, the
 	// desktop still theirs, the address still allowed), because it is asked after the session can be cut: what changes before is seen by

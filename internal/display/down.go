@@ -59,7 +59,9 @@ func (s *session) extra(ev rfb.ServerEvent) error {
 	case rfb.Bell:
 		return s.fromBrowser(s.browser.say([]byte{rfb.Bell}))
 	case rfb.ServerCutText:
-		return s.fromDesktop(ev.Clip)
+		if s.desk == nil {
+			return s.fromDesktop(ev.Clip)
+		}
 	}
 	return nil
 }
@@ -76,13 +78,7 @@ func (s *session) fromDesktop(c rfb.Clip) error {
 	switch c.Action {
 	case rfb.ClipCaps:
 		// What the browser may do with the desktop's clipboard: ask for its text, offer its own.
-		c.Can = 0
-		if out {
-			c.Can |= rfb.ClipRequest
-		}
-		if in {
-			c.Can |= rfb.ClipNotify | rfb.ClipProvide
-		}
+		c.Can = s.policy.Clipboard.can()
 		return s.fromBrowser(s.browser.say(rfb.AppendServerClip(nil, c)))
 	case rfb.ClipNotify:
 		if !out {
@@ -106,6 +102,9 @@ func (s *session) fromDesktop(c rfb.Clip) error {
 
 // toDesktop is the same in the other direction.
 func (s *session) toDesktop(c rfb.Clip) error {
+	if s.desk != nil {
+		return s.toDesk(c)
+	}
 	out, in := s.policy.Clipboard.fromDesktop(), s.policy.Clipboard.toDesktop()
 	switch c.Action {
 	case rfb.ClipNotify:

@@ -41,6 +41,8 @@ type session struct {
 
 	mu     sync.Mutex
 	screen *screen
+	// desk is nil when the clipboard is the screen's own, or may not be used.
+	desk *desk
 	// live is set once the session has a screen and a policy.
 	live atomic.Pointer[live]
 
@@ -118,6 +120,7 @@ func (s *session) cut(why Reason) {
 	if s.screen != nil {
 		_ = s.screen.Close()
 	}
+	s.desk.close()
 }
 
 // hold keeps the screen, so that cut closes it. It says no when the session is over.
@@ -173,6 +176,12 @@ func (s *session) relay(reader *sync.WaitGroup) error {
 	results := make(chan error, 3)
 	var writers sync.WaitGroup
 	writers.Go(func() { results <- s.down() })
+	if s.desk != nil {
+		writers.Go(s.hearDesk)
+		if s.desk.conn != nil {
+			writers.Go(s.speakDesk)
+		}
+	}
 	reader.Go(func() { results <- s.upward() })
 	err := s.watch(results, &writers)
 	s.cut(reason(err))
@@ -215,6 +224,9 @@ func (s *session) watch(results chan error, writers *sync.WaitGroup) error {
 		case <-tick.C:
 			if err := s.measure(&told); err != nil {
 				return s.fromBrowser(err)
+			}
+			if s.desk.late(s.h.Clock.Now()) {
+				writers.Go(func() { _ = s.clipboardIs(clipboardNone) }) // It waits for the picture; an error of the browser's is seen elsewhere.
 			}
 			if now := time.Now(); !asking && now.Sub(asked) >= s.limits.Ping {
 				asked, asking = now, true

@@ -22,6 +22,7 @@ type up struct {
 	offered           bool // continuous updates were offered
 	input             bucket
 	whole, size, list bucket
+	texts             bucket
 	out               []byte
 }
 
@@ -31,7 +32,7 @@ func (s *session) upward() error {
 		return s.fromBrowser(err)
 	}
 	close(s.greeted)
-	s.up = up{format: rfb.Little, input: bucket{rate: s.limits.InputRate}, whole: bucket{rate: wholeRate}, size: bucket{rate: resizeRate}, list: bucket{rate: encodingsRate}}
+	s.up = up{format: rfb.Little, input: bucket{rate: s.limits.InputRate}, whole: bucket{rate: wholeRate}, size: bucket{rate: resizeRate}, list: bucket{rate: encodingsRate}, texts: bucket{rate: deskRate}}
 	in := rfb.NewClientStream(&s.browser, s.stream.Screen, rfb.ClientLimits{TextBytes: s.policy.TextBytes}, nil)
 	for {
 		ev, err := in.Next()
@@ -109,7 +110,7 @@ func (s *session) setEncodings(list []rfb.Encoding) error {
 	for _, e := range list {
 		_, quality := e.Quality()
 		_, compression := e.Compression()
-		known := quality || compression || slices.Contains(passable, e) || e == rfb.PseudoExtendedClipboard && s.policy.Clipboard != ClipboardNone
+		known := quality || compression || slices.Contains(passable, e) || e == rfb.PseudoExtendedClipboard && s.policy.Clipboard != ClipboardNone && s.desk == nil
 		if known && !slices.Contains(offer, e) {
 			offer = append(offer, e)
 		}
@@ -117,6 +118,9 @@ func (s *session) setEncodings(list []rfb.Encoding) error {
 	s.stream.Expect(offer)
 	if err := s.screen.say(rfb.AppendSetEncodings(nil, offer)); err != nil {
 		return s.fromScreen(err)
+	}
+	if err := s.offerDesk(list); err != nil {
+		return err
 	}
 	if !s.up.offered && slices.Contains(list, rfb.PseudoFence) && slices.Contains(list, rfb.PseudoContinuousUpdates) {
 		s.up.offered = true

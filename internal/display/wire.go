@@ -139,6 +139,14 @@ func (b *browser) note(text []byte) error {
 	return errors.Join(err, b.flush())
 }
 
+// tell is note for what must not be left out: it waits for the picture being written.
+func (b *browser) tell(text []byte) error {
+	b.writer.Lock()
+	err := b.line.send(websocket.MessageText, text, b.stall)
+	b.writer.Unlock()
+	return errors.Join(err, b.flush())
+}
+
 // picture is the sink of one server message: it takes the right to write with the first piece.
 type picture struct {
 	*browser

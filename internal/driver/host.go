@@ -155,3 +155,11 @@ type Screens interface {
 	// it, and what it sends is the guest's word. The caller closes it. ErrNotFound: no machine. ErrOrder: it does not run.
 	Connect(ctx context.Context, id ident.WorkspaceID) (net.Conn, error)
 }
+
+// Sessions is an ability of Display: the person's session in the guest, for what is neither picture nor key.
+type Sessions interface {
+	// Session opens a connection on which whatever speaks for the session in the guest says and hears lines (package deskline); what it says is the
+	// guest's word, and nobody may be there at all. The caller closes it. ErrNotFound: no machine. ErrOrder: it does not run. ErrUnavailable: this
+	// machine has no way to a session.
+	Session(ctx context.Context, id ident.WorkspaceID) (net.Conn, error)
+}

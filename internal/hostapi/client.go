@@ -45,7 +45,7 @@ func (c *Client) Volumes() driver.Volumes { return volumes{c} }
 // Fabric is the host's driver.Fabric.
 func (c *Client) Fabric() driver.Fabric { return fabric{c} }
 
-// Display is the host's driver.Display; it is a driver.Screens too.
+// Display is the host's driver.Display; it is a driver.Screens and a driver.Sessions too.
 func (c *Client) Display() driver.Display { return display{c} }
 
 // Domain is the host's driver.Domain.
@@ -75,7 +75,10 @@ type (
 	networks   struct{ *Client }
 )
 
-var _ driver.Screens = display{}
+var (
+	_ driver.Screens  = display{}
+	_ driver.Sessions = display{}
+)
 
 func request(ctx context.Context, name string, in any) (*http.Request, error) {
 	body, err := json.Marshal(in)
@@ -263,6 +266,10 @@ func (c display) Ready(ctx context.Context, id ident.WorkspaceID) error {
 
 func (c display) Connect(ctx context.Context, id ident.WorkspaceID) (net.Conn, error) {
 	return connect(ctx, c.Client, screenConnect, id)
+}
+
+func (c display) Session(ctx context.Context, id ident.WorkspaceID) (net.Conn, error) {
+	return connect(ctx, c.Client, sessionConnect, id)
 }
 
 func (c domain) Provision(ctx context.Context, spec driver.DomainSpec) (driver.DomainInfo, error) {

@@ -177,6 +177,41 @@ func TestAStreamCarriesBothWaysAndEndsWithEitherSide(t *testing.T) {
 	}
 }
 
+// sessions is an echo that says first whose it is.
+type sessions struct{}
+
+func (sessions) Session(_ context.Context, id ident.WorkspaceID) (net.Conn, error) {
+	if id != "ws-000000001" {
+		return nil, fmt.Errorf("session of %s: %w", id, driver.ErrOrder)
+	}
+	here, there := net.Pipe()
+	go func() {
+		_, _ = io.WriteString(there, "hello 1\n")
+		_, _ = io.Copy(there, there)
+		_ = there.Close()
+	}()
+	return here, nil
+}
+
+func TestASessionIsAnotherStreamThanAScreen(t *testing.T) {
+	d := serve(t, &Host{Sessions: sessions{}}).Display()
+	conn, err := d.(driver.Sessions).Session(t.Context(), "ws-000000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	b := make([]byte, 8)
+	if _, err := io.ReadFull(conn, b); err != nil || string(b) != "hello 1\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := d.(driver.Sessions).Session(t.Context(), "ws-000000002"); !errors.Is(err, driver.ErrOrder) {
+		t.Errorf("%v", err)
+	}
+	if _, err := d.(driver.Screens).Connect(t.Context(), "ws-000000001"); !errors.Is(err, driver.ErrUnavailable) {
+		t.Errorf("a screen: %v", err)
+	}
+}
+
 func TestAHostWithoutADriverOrWithoutAnswerIsUnavailable(t *testing.T) {
 	c := serve(t, &Host{})
 	if _, err := c.Hypervisor().List(t.Context()); !errors.Is(err, driver.ErrUnavailable) {

@@ -25,6 +25,7 @@ const (
 	machineList    route[none, []driver.Machine]                = "hypervisor/list"
 	displayReady   route[ident.WorkspaceID, none]               = "display/ready"
 	screenConnect  route[ident.WorkspaceID, net.Conn]           = "screens/connect"
+	sessionConnect route[ident.WorkspaceID, net.Conn]           = "sessions/connect"
 
 	volumeCreate  route[driver.VolumeSpec, driver.Volume] = "volumes/create"
 	volumeErase   route[driver.VolumeID, driver.Erasure]  = "volumes/erase"

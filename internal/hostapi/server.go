@@ -23,6 +23,7 @@ type Host struct {
 	Display    driver.Display
 	Domain     driver.Domain
 	Screens    driver.Screens
+	Sessions   driver.Sessions
 	Networks   driver.Networks
 	Users      directory.Manager
 	// Authority is the PEM certificate of who signs the domain controllers' certificates.
@@ -59,6 +60,7 @@ func (h *Host) machines(mux *http.ServeMux) {
 	bind(mux, machineList, up, list(hv, driver.Hypervisor.List))
 	bind(mux, displayReady, h.Display != nil, act(h.Display, driver.Display.Ready))
 	stream(mux, screenConnect, h.Screens != nil, of(h.Screens, driver.Screens.Connect))
+	stream(mux, sessionConnect, h.Sessions != nil, of(h.Sessions, driver.Sessions.Session))
 }
 
 func (h *Host) disks(mux *http.ServeMux) {

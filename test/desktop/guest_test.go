@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"carrel/internal/deskline"
 	"carrel/internal/driver"
 	"carrel/internal/driver/image"
 	"carrel/internal/driver/qmp"
@@ -76,6 +77,40 @@ func asked(t *testing.T, h *host, run, script string) string {
 	return strings.TrimSpace(string(out.Stdout))
 }
 
+// takesTexts puts a text on the clipboard of a guest's session, which says that it has it. Sessions of a template's rehearsal and of an earlier host role
+// have spoken on the same port before.
+func takesTexts(t *testing.T, h *host, id ident.WorkspaceID) {
+	t.Helper()
+	ctx := limited(t)
+	conn, err := h.driver.Session(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		t.Fatal(err)
+	}
+	in := deskline.NewReader(conn)
+	for _, step := range []struct {
+		say  deskline.Message
+		want deskline.Kind
+	}{{deskline.Message{Kind: deskline.Hello}, deskline.Hello}, {deskline.Message{Kind: deskline.Clip, Text: []byte("für " + string(id))}, deskline.Taken}} {
+		if _, err := conn.Write(deskline.Append(nil, step.say)); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			line, err := in.Next()
+			if err != nil {
+				t.Fatalf("%s does not answer: %v", id, err)
+			}
+			if m, err := deskline.Parse(line); err == nil && m.Kind == step.want {
+				break
+			}
+		}
+	}
+}
+
 // VMM-7 and P7, with a guest that is one.
 func TestVMM7TwoDesktopsOfOneTemplateShareNothingThatNamesThem(t *testing.T) {
 	const size = 512 << 20
@@ -123,6 +158,7 @@ func TestVMM7TwoDesktopsOfOneTemplateShareNothingThatNamesThem(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("%s: its person's session is up %s after it was told who it is", s.WorkspaceID, time.Since(began))
+		takesTexts(t, h, s.WorkspaceID)
 	}
 	if err := h.driver.Close(); err != nil {
 		t.Fatal(err)
@@ -151,6 +187,7 @@ func TestVMM7TwoDesktopsOfOneTemplateShareNothingThatNamesThem(t *testing.T) {
 	h.leave(t)
 	h.open(t, size)
 	for _, s := range specs {
+		takesTexts(t, h, s.WorkspaceID)
 		if report, err := h.driver.Scrub(ctx, s.WorkspaceID); err != nil || report.Clean() != nil {
 			t.Errorf("%+v, %v", report, err)
 		}

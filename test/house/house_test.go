@@ -318,6 +318,7 @@ func TestAPersonsDesktopFromItsDirectoryToItsCertificate(t *testing.T) {
 	person.does("the same window starts it, and everything is where it was", "startsIt", nil)
 	h.until("AVAILABLE", state...)
 	person.does("not a key of a long text is lost", "pastes", nil)
+	person.does("what is copied here is there, and what is copied there is here", "copies", nil)
 	person.does("the desktop follows the window's size", "resizes", nil)
 	person.does("signing out leaves nothing in the page", "signsOut", nil)
 	h.screen(id)

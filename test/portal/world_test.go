@@ -53,6 +53,7 @@ type world struct {
 	down     bool // the directory does not answer
 	refused  bool // a rule forbids every desktop
 	clip     display.Clipboard
+	deaf     bool // desktops have real guests, in which nobody listens
 	password map[string]string
 	change   map[string]bool
 	desks    []*desk
@@ -93,9 +94,20 @@ func newWorld(t *testing.T) *world {
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	screens := &display.Handler{Tickets: tickets, Screens: w.sim.Display(), Registry: w.registry, Policy: w.policy, Clock: clock.System{}, Random: rand.Reader, Log: log,
 		Origins: []string{"https://" + listener.Addr().String()}}
+	deaf := *screens
+	deaf.Sessions = nobody{}
+	screen := func(out http.ResponseWriter, r *http.Request, from ticket.Binding) {
+		w.mu.Lock()
+		now := screens
+		if w.deaf {
+			now = &deaf
+		}
+		w.mu.Unlock()
+		now.Serve(out, r, from)
+	}
 	w.gateway = &gateway.Gateway{Ready: func() error { return nil }, CRL: func(time.Time) ([]byte, error) { return nil, errors.New("none") }, Pages: webui.Pages(), Clock: clock.System{},
 		Directories: func(given string) (ident.DirectoryID, bool) { return corp, given == code }, Auth: w, Passwords: w, Desktops: w, Tickets: tickets, Random: rand.Reader, Log: log,
-		Screen: screens.Serve,
+		Screen: screen,
 		Cut:    func(session [32]byte) { w.registry.Cut(display.Match{Session: session}, display.ReasonSignedOut) }}
 	w.server = httptest.NewUnstartedServer(w.gateway.Handler())
 	_ = w.server.Listener.Close()
@@ -105,6 +117,13 @@ func newWorld(t *testing.T) *world {
 	w.server.StartTLS()
 	t.Cleanup(func() { w.close(t) })
 	return w
+}
+
+// nobody are sessions in which nobody speaks.
+type nobody struct{}
+
+func (nobody) Session(context.Context, ident.WorkspaceID) (net.Conn, error) {
+	return nil, driver.ErrUnavailable
 }
 
 func (w *world) close(t *testing.T) {
@@ -380,6 +399,7 @@ func (w *world) levers(t *testing.T) string {
 	}))
 	mux.HandleFunc("/directory", set(func(to string) { w.down = to == "down" }))
 	mux.HandleFunc("/rule", set(func(to string) { w.refused = to == "no" }))
+	mux.HandleFunc("/deaf", set(func(to string) { w.deaf = to == "yes" }))
 	mux.HandleFunc("/clipboard", set(func(to string) { w.clip = display.Clipboard(to) }))
 	mux.HandleFunc("/log", lever(func(*http.Request) (any, error) { b, err := os.ReadFile(w.log.Name()); return string(b), err }))
 	server := httptest.NewServer(mux)

@@ -22,6 +22,7 @@ import (
 const (
 	monitorFile  = "monitor"
 	agentFile    = "agent"
+	sessionFile  = "session"
 	adoptTimeout = 10 * time.Second
 	// adoptions is how many machines are taken over at once: it is waiting for answers, not work.
 	adoptions = 32
@@ -104,6 +105,13 @@ func (d *Driver) adopt(ctx context.Context, m *machine) error {
 	m.live = l
 	if err := d.settle(ctx, m); err != nil {
 		return errors.Join(err, l.monitor.Close(), l.agent.Close())
+	}
+	if m.Hardware >= sessionHardware {
+		session, err := d.fetch(ctx, m.Run, sessionFile)
+		if err != nil {
+			return errors.Join(err, l.monitor.Close(), l.agent.Close())
+		}
+		l.session = newPort(session)
 	}
 	go l.attend(d.attended(m)) // Ends with the connection.
 	return nil

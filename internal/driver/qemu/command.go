@@ -24,6 +24,8 @@ type hardware struct {
 	ram     *os.File
 	monitor *os.File
 	agent   *os.File
+	// session is nil in a machine whose saved memory knows no such port.
+	session *os.File
 	image   *driver.OpenImage
 	root    *driver.OpenVolume
 	user    *driver.OpenVolume
@@ -181,6 +183,10 @@ func (c *command) devices(h *hardware) {
 	c.device("virtio-serial-pci", place("pcie.0", slotSerial), map[string]any{"id": "ports"})
 	c.add("-chardev", fmt.Sprintf("socket,id=agent,fd=%d", c.file(h.agent)))
 	c.device("virtserialport", nil, map[string]any{"bus": "ports.0", "chardev": "agent", "name": "org.qemu.guest_agent.0"})
+	if h.session != nil {
+		c.add("-chardev", fmt.Sprintf("socket,id=session,fd=%d", c.file(h.session)))
+		c.device("virtserialport", nil, map[string]any{"bus": "ports.0", "chardev": "session", "name": sessionPort})
+	}
 	for i, port := range []string{portUser, portNet} {
 		c.device("pcie-root-port", place("pcie.0", slotPorts+i), map[string]any{"id": port, "chassis": i + 1, "slot": i + 1})
 	}

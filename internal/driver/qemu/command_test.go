@@ -22,7 +22,7 @@ func null(t *testing.T) *os.File {
 }
 
 func machineOf(t *testing.T) *hardware {
-	return &hardware{id: "ws-000000001", size: Size{Processors: 2, Memory: 512 << 20}, accel: TCG, ram: null(t), monitor: null(t), agent: null(t), generation: "3ab2d7f0-0000-4000-8000-000000000001",
+	return &hardware{id: "ws-000000001", size: Size{Processors: 2, Memory: 512 << 20}, accel: TCG, ram: null(t), monitor: null(t), agent: null(t), session: null(t), generation: "3ab2d7f0-0000-4000-8000-000000000001",
 		image:   &driver.OpenImage{Firmware: driver.FirmwareDirect, Kernel: null(t), Initrd: null(t), CommandLine: "root=/dev/vda ro,x=\"y\" quiet"},
 		root:    &driver.OpenVolume{File: null(t), Backing: []*os.File{null(t), null(t)}},
 		user:    &driver.OpenVolume{File: null(t)},
@@ -54,7 +54,7 @@ func TestVMM1TheCommandLineHasNothingThatWasNotAskedFor(t *testing.T) {
 			}
 		}
 	}
-	if devices != 12 {
+	if devices != 13 {
 		t.Errorf("%d devices", devices)
 	}
 }
@@ -65,14 +65,14 @@ func TestFilesAreNumberedInTheOrderTheyArePassed(t *testing.T) {
 	c := h.build()
 	line := strings.Join(c.args, " ")
 	for f, use := range map[*os.File]string{h.ram: `"mem-path":"/proc/self/fd/%d"`, h.image.Kernel: "-kernel /proc/self/fd/%d", h.image.Initrd: "-initrd /proc/self/fd/%d",
-		h.monitor: "socket,id=monitor,fd=%d", h.agent: "socket,id=agent,fd=%d", h.tap.File: `"fd":"%d"`, h.root.File: "/dev/fdset/%d", h.user.File: "/dev/fdset/%d",
+		h.monitor: "socket,id=monitor,fd=%d", h.agent: "socket,id=agent,fd=%d", h.session: "socket,id=session,fd=%d", h.tap.File: `"fd":"%d"`, h.root.File: "/dev/fdset/%d", h.user.File: "/dev/fdset/%d",
 		h.root.Backing[0]: "/dev/fdset/%d", h.root.Backing[1]: "/dev/fdset/%d", h.rootKey: `"file":"/proc/self/fd/%d"`, h.userKey: `"file":"/proc/self/fd/%d"`} {
 		at := slices.Index(c.files, f)
 		if want := strings.ReplaceAll(use, "%d", itoa(firstFile+at)); at < 0 || !strings.Contains(line, want) {
 			t.Errorf("%s is not there", want)
 		}
 	}
-	if len(c.files) != 12 {
+	if len(c.files) != 13 {
 		t.Errorf("%d files", len(c.files))
 	}
 }

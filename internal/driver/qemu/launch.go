@@ -125,6 +125,12 @@ func (d *Driver) greet(ctx context.Context, m *machine, p *parts, filled func() 
 	if err := errors.Join(d.hold(ctx, m.Run, monitorFile, p.monitor), d.hold(ctx, m.Run, agentFile, p.agent)); err != nil {
 		return err
 	}
+	if p.session != nil {
+		if err := d.hold(ctx, m.Run, sessionFile, p.session); err != nil {
+			return err
+		}
+		l.session = newPort(p.take(&p.session))
+	}
 	d.at("held")
 	monitor, _, err := qmp.Connect(ctx, p.take(&p.monitor), monitorOptions)
 	if err != nil {
@@ -219,7 +225,7 @@ func (d *Driver) hold(ctx context.Context, run, name string, conn net.Conn) erro
 // parts are what a machine is started with, until it has them.
 type parts struct {
 	hardware
-	monitor, agent net.Conn
+	monitor, agent, session net.Conn
 	// template is what the machine starts from; calls are what its monitor is told then.
 	template *template
 	calls    []call
@@ -237,8 +243,8 @@ func (p *parts) take(c *net.Conn) net.Conn {
 	return out
 }
 
-// connect makes the connections to the machine's monitor and agent.
-func (p *parts) connect() (err error) {
+// connect makes the connections to the machine's monitor and agent, and to the person's session if the hardware has a port for it.
+func (p *parts) connect(version int) (err error) {
 	if p.monitor, p.hardware.monitor, err = pair("monitor"); err != nil {
 		return err
 	}
@@ -247,12 +253,19 @@ func (p *parts) connect() (err error) {
 		return err
 	}
 	p.later(p.hardware.agent)
+	if version < sessionHardware {
+		return nil
+	}
+	if p.session, p.hardware.session, err = pair("session"); err != nil {
+		return err
+	}
+	p.later(p.hardware.session)
 	return nil
 }
 
 // close closes what was not given away: the machine has its own descriptors by then.
 func (p *parts) close() {
-	for _, c := range []net.Conn{p.monitor, p.agent} {
+	for _, c := range []net.Conn{p.monitor, p.agent, p.session} {
 		if c != nil {
 			_ = c.Close()
 		}
@@ -303,7 +316,10 @@ func (d *Driver) gather(ctx context.Context, m *machine, p *parts) error {
 		return err
 	}
 	p.later(p.userKey)
-	if err := p.connect(); err != nil {
+	if m.Saved == nil {
+		m.Hardware = hardwareVersion
+	}
+	if err := p.connect(m.Hardware); err != nil {
 		return err
 	}
 	return d.base(ctx, m, p)

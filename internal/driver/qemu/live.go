@@ -24,6 +24,8 @@ type live struct {
 	monitor *qmp.Client
 	agent   *qmp.Agent
 	console *tail
+	// session is nil when the machine has no port for it.
+	session *port
 
 	// screens counts the names given to screen connections.
 	mu      sync.Mutex
@@ -116,6 +118,9 @@ func (l *live) close() error {
 	}
 	if l.agent != nil {
 		err = errors.Join(err, l.agent.Close())
+	}
+	if l.session != nil {
+		err = errors.Join(err, l.session.close())
 	}
 	return err
 }

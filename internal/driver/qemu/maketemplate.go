@@ -167,7 +167,7 @@ func (d *Driver) fill(ctx context.Context, t *template, image *driver.OpenImage,
 	p := &parts{hardware: hardware{id: t.ID, size: t.Size, accel: t.Accel, ram: block.File(), image: image, generation: ident.UUID(d.cfg.Random),
 		root: &driver.OpenVolume{File: layer, Backing: []*os.File{image.Disk}}}}
 	defer p.close()
-	if err := p.connect(); err != nil {
+	if err := p.connect(t.Hardware); err != nil {
 		return err
 	}
 	console := &tail{}

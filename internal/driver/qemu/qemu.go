@@ -120,6 +120,7 @@ var (
 	_ driver.Hypervisor = (*Driver)(nil)
 	_ driver.Display    = (*Driver)(nil)
 	_ driver.Screens    = (*Driver)(nil)
+	_ driver.Sessions   = (*Driver)(nil)
 )
 
 // machine is a record and, while its process can be reached, the ways to it.
@@ -198,6 +199,9 @@ func (d *Driver) Close() error {
 	for _, m := range d.machines {
 		if m.live.alive() {
 			err = errors.Join(err, m.live.monitor.Close(), m.live.agent.Close())
+			if m.live.session != nil {
+				err = errors.Join(err, m.live.session.close())
+			}
 		}
 	}
 	return err

@@ -46,6 +46,8 @@ type record struct {
 	MAC       string
 	// Model is the machine type that it runs as, or was saved as: kept across upgrades of QEMU.
 	Model string `json:",omitempty"`
+	// Hardware is the hardwareVersion of the last run: saved memory goes on with the devices that it knows. 0: 1.
+	Hardware int `json:",omitempty"`
 	// Agent: the image's guest has Carrel's commands.
 	Agent bool
 	// Renewed: the guest of this run has been told.

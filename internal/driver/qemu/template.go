@@ -31,8 +31,8 @@ const (
 	templatePrefix = "template-"
 )
 
-// hardwareVersion goes up when the devices of a machine change: a template's state fits only machines with the same.
-const hardwareVersion = 1
+// hardwareVersion goes up when the devices of a machine change: a template's state fits only machines with the same. 2: the session's port.
+const hardwareVersion = 2
 
 // templateState is how far a template is.
 type templateState string

@@ -31,7 +31,10 @@ func TestAMachineFromATemplateGetsItsCardAndVolumeLater(t *testing.T) {
 			if err := json.Unmarshal([]byte(c.args[i+1]), &d); err != nil {
 				t.Fatal(err)
 			}
-			id, _ := d["id"].(string) // The agent's port has none.
+			id, _ := d["id"].(string)
+			if name, port := d["name"].(string); port { // Ports have no id.
+				id = name
+			}
 			first[id] = d
 		}
 		for _, call := range c.calls {
@@ -50,7 +53,7 @@ func TestAMachineFromATemplateGetsItsCardAndVolumeLater(t *testing.T) {
 		if line := strings.Join(c.args, " "); late && (strings.Contains(line, "user-disk") || strings.Contains(line, "user-key") || strings.Contains(line, "02:00:00:00:00:01")) {
 			t.Errorf("something of a person is there before the state: %s", line)
 		}
-		if len(c.files) != 12 {
+		if len(c.files) != 13 {
 			t.Errorf("%d files: all are passed at the start", len(c.files))
 		}
 		return first, then

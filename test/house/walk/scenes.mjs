@@ -181,6 +181,43 @@ export const scenes = {
     await page.keyboard.press('Escape');
   },
 
+  // A text is put on the desktop's clipboard, pasted with the mouse, and its checksum is a colour; then what the shell has printed is marked with the
+  // mouse, which copies it in this terminal.
+  async copies({ page }) {
+    await types(page, 'r\n', terminal);
+    await settles(page, terminal);
+    const text = 'Grüße ☕ from this device, 4 × 4';
+    await tool(page, 'Clipboard');
+    await page.getByLabel('Text on the clipboard').fill(text);
+    const began = performance.now();
+    await page.getByRole('button', { name: 'Send to the desktop' }).click();
+    await until(async () => (await page.locator('#clip-note').textContent()).includes('on the desktop\'s clipboard now'), 'the desktop says that it has the text', patient);
+    const sent = Math.round(performance.now() - began);
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Escape');
+    const middle = { x: terminal.x + terminal.width / 2, y: terminal.y + terminal.height / 2 };
+    await keep(page, 'before');
+    await page.mouse.click(middle.x, middle.y, { button: 'middle' });
+    await until(async () => (await change(page, 'before', terminal)).count > 0, 'the text is pasted', patient);
+    await settles(page, terminal);
+    await page.keyboard.press('Enter');
+    await coloured(page, parseInt(createHash('md5').update(text).digest('hex').slice(0, 6), 16), 'the text has arrived');
+    await types(page, 'printf "\\033[2J\\033[H"; for i in 1 2 3 4 5; do echo "copied $((6 * 7))"; done\n', terminal);
+    await settles(page, terminal);
+    const value = () => page.locator('#clip-text').inputValue();
+    await until(async () => {
+      await page.mouse.move(terminal.x - 2, terminal.y + 30);
+      await page.mouse.down();
+      await page.mouse.move(terminal.x + 100, terminal.y + 30, { steps: 4 });
+      await page.mouse.move(terminal.x + 400, terminal.y + 30, { steps: 4 });
+      await page.mouse.up();
+      for (let i = 0; i < 30 && await value() === text; i++) await page.waitForTimeout(100);
+      return (await value()).trim() === 'copied 42';
+    }, 'what was marked there is in the panel', patient);
+    await shot(page, 'copied');
+    return { sent };
+  },
+
   async resizes({ page }) {
     for (const [width, height] of [[1000, 700], [1280, 800]]) {
       await page.setViewportSize({ width, height });

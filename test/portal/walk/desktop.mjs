@@ -101,6 +101,28 @@ export const desktopScenarios = [
     await lever('clipboard', { to: 'both' });
   }],
 
+  ['a desktop in which nothing answers is not said to have taken a text', async (visit) => {
+    await lever('deaf', { to: 'yes' });
+    const page = await desk(visit, 'ada', ada);
+    if (!(await page.locator('#tools.open').count())) await page.locator('#handle').click();
+    await page.getByRole('button', { name: 'Clipboard', exact: true }).click();
+    await page.getByText('This desktop has no clipboard').waitFor();
+    equal(await page.getByRole('button', { name: 'Send to the desktop' }).isVisible(), false, 'sending is offered');
+    equal(await page.getByRole('button', { name: 'Copy to this device' }).isVisible(), false, 'copying is offered');
+    await shot(page, 'no-clipboard');
+    // Typing still is.
+    await page.getByLabel('Text on the clipboard').fill('typed all the same');
+    await page.getByRole('button', { name: 'Type it there' }).click();
+    await typed(ada, 'typed all the same');
+    await lever('deaf', { to: 'no' });
+    await page.reload();
+    await connected(page);
+    if (!(await page.locator('#tools.open').count())) await page.locator('#handle').click();
+    await page.getByRole('button', { name: 'Clipboard', exact: true }).click();
+    await page.getByRole('button', { name: 'Send to the desktop' }).waitFor();
+    equal(await page.getByText('This desktop has no clipboard').count(), 0, 'the old word');
+  }],
+
   ['a dropped line comes back by itself, with the last picture meanwhile', async (visit) => {
     visit.mayBreak = true;
     const page = await desk(visit, 'ada', ada);

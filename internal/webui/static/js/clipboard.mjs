@@ -3,17 +3,22 @@
 
 import { byId, say } from './dom.mjs';
 import { recall, remember } from './memory.mjs';
-import { clipboard as allows } from './words.mjs';
+import { clipboard as allows, noClipboard } from './words.mjs';
 
 // The gateway passes no more.
 const longest = 256 << 10;
 // Typing takes its time: this many characters need a minute and a half.
 const longestTyped = 2000;
+const there = 'It is on the desktop\'s clipboard now.';
 
 export class ClipboardPanel {
   #allowed = allows('none');
   #send = () => {};
   #type = () => {};
+  // confirms: the gateway says when a text is there, and that there is no clipboard; absent: it has said so.
+  #confirms = false;
+  #absent = false;
+  #sent = false;
   // last is the text that both sides have.
   #last = null;
 
@@ -21,25 +26,45 @@ export class ClipboardPanel {
   constructor(news) {
     this.news = news;
     this.text = byId('clip-text');
-    byId('clip-send').addEventListener('click', () => this.#give(this.text.value, 'It is on the desktop\'s clipboard now.'));
+    byId('clip-send').addEventListener('click', () => this.#give(this.text.value));
     byId('clip-type').addEventListener('click', () => this.#typeIt(this.text.value));
     byId('clip-copy').addEventListener('click', () => this.#copy());
     byId('clip-auto').addEventListener('change', (event) => this.#automatic(event.target.checked));
     window.addEventListener('focus', () => this.#fetch());
   }
 
-  // open begins a session: send puts text on the desktop's clipboard, type presses its keys.
-  open(policy, { send, type }) {
+  // open begins a session: send puts text on the desktop's clipboard, type presses its keys. confirms: see is.
+  open(policy, { send, type, confirms = false }) {
+    this.#confirms = confirms;
     this.#allowed = allows(policy);
     this.#send = send;
     this.#type = type;
-    const { toDesktop, fromDesktop, text } = this.#allowed;
-    say(byId('clip-says'), text);
-    document.querySelector('#panel-clip .allowed').hidden = !toDesktop && !fromDesktop;
-    byId('clip-send').hidden = byId('clip-type').hidden = !toDesktop;
-    byId('clip-copy').hidden = !fromDesktop;
-    this.text.readOnly = !toDesktop;
+    this.#offer();
     this.#show();
+    this.#fetch();
+  }
+
+  #offer() {
+    const { toDesktop, fromDesktop, text } = this.#allowed;
+    say(byId('clip-says'), this.#absent && (toDesktop || fromDesktop) ? noClipboard : text);
+    document.querySelector('#panel-clip .allowed').hidden = !toDesktop && !(fromDesktop && !this.#absent);
+    byId('clip-send').hidden = !toDesktop || this.#absent;
+    byId('clip-type').hidden = !toDesktop;
+    byId('clip-copy').hidden = !fromDesktop || this.#absent;
+    this.text.readOnly = !toDesktop;
+  }
+
+  // is takes what the gateway says of the desktop's clipboard: 'ready', 'taken' when the text that was sent is on it, 'none' when there is none.
+  is(state) {
+    const absent = state === 'none';
+    if (this.#sent && state !== 'ready') {
+      this.#note(absent ? 'The desktop has not taken it.' : there);
+      this.#sent = false;
+      if (absent) this.#last = null;
+    }
+    if (absent === this.#absent) return;
+    this.#absent = absent;
+    this.#offer();
     this.#fetch();
   }
 
@@ -47,6 +72,7 @@ export class ClipboardPanel {
   close() {
     this.#allowed = allows('none');
     this.#send = this.#type = () => {};
+    this.#absent = this.#sent = false;
   }
 
   forget() {
@@ -76,12 +102,13 @@ export class ClipboardPanel {
     byId('clip-note').textContent = text;
   }
 
-  #give(text, done) {
+  #give(text) {
     if (text === '' || !this.#allowed.toDesktop) return;
     if (new Blob([text]).size > longest) return this.#note('That is too long. 256 KiB is the most.');
     this.#last = text;
+    this.#sent = this.#confirms;
+    this.#note(this.#confirms ? 'Sending …' : there);
     this.#send(text);
-    this.#note(done);
   }
 
   #typeIt(text) {
@@ -137,7 +164,7 @@ export class ClipboardPanel {
 
   // fetch takes what was copied on this device, when the browser lets the page read it without asking.
   async #fetch() {
-    if (!this.#allowed.toDesktop || !document.hasFocus() || recall('clipboard') === 'by-hand' || await this.#permission() !== 'granted') return;
+    if (!this.#allowed.toDesktop || this.#absent || !document.hasFocus() || recall('clipboard') === 'by-hand' || await this.#permission() !== 'granted') return;
     let text = '';
     try {
       text = await navigator.clipboard.readText();

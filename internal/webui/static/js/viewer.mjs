@@ -145,7 +145,7 @@ async function open(ticket) {
   screen.addEventListener('disconnect', () => channel.close());
   const attached = screen;
   typing.attach(policy.viewOnly ? null : attached);
-  clipboard.open(policy.clipboard, { send: (text) => attached.clipboardPasteFrom(text), type: (text) => typing.text(text) });
+  clipboard.open(policy.clipboard, { send: (text) => attached.clipboardPasteFrom(text), type: (text) => typing.text(text), confirms: policy.confirms === true });
   await painted(channel);
   return { closed: channel.closed.then((why) => (why === 'closed' ? 'protocol' : why)), close: () => channel.close() };
 }
@@ -158,6 +158,7 @@ async function painted(channel) {
 
 // note takes what the gateway tells besides the picture.
 function note(word) {
+  if (word?.type === 'clipboard') clipboard.is(word.state);
   if (word?.type !== 'latency') return;
   latency = Number(word.milliseconds);
   toolbar.latency(latency);

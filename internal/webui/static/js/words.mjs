@@ -80,6 +80,9 @@ export function minutes(seconds) {
   return `${Math.ceil(seconds / 60)} minutes`;
 }
 
+// noClipboard is said of a desktop whose guest has nothing that takes part.
+export const noClipboard = 'This desktop has no clipboard for texts from elsewhere: nothing in it answers. Texts can be typed there.';
+
 // clipboard says what a policy allows: { toDesktop, fromDesktop, text }.
 export function clipboard(policy) {
   const toDesktop = policy === 'to-desktop' || policy === 'both';
