@@ -1,6 +1,6 @@
 // Package deskline is the small language that a desktop's session and its host speak over a port of the machine: lines of a word and what belongs to it.
-// A "hello" is answered by "hello 1", "clip BASE64" is a text that was copied, and "taken" says that the last such text is on the session's
-// clipboard now.
+// A "hello" is answered by "hello 1", "clip BASE64" is a text that was copied, "taken" says that the last such text is on the session's
+// clipboard now, and "keyboard NAME" is what the person has before them.
 //
 // It refuses to believe a guest: a line has a length, a text is UTF-8 without zero bytes, and what is not understood is an error that says nothing of
 // its contents.
@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -32,9 +33,18 @@ const (
 	Clip
 	// Taken answers a Clip that is on the session's clipboard.
 	Taken
+	// Keyboard is the layout of the person's keyboard, one of Keyboards.
+	Keyboard
 )
 
-const clip = "clip"
+// Keyboards are the names of layouts: XKB's, with its variant after a hyphen. The first is what the desktop is set to.
+var Keyboards = []string{"default", "us", "us-intl", "gb", "ca", "latam", "br", "de", "at", "ch", "ch-fr", "fr", "be", "nl", "es", "pt", "it", "dk", "no", "se", "fi", "pl", "cz",
+	"hu", "tr", "jp"}
+
+const (
+	clip     = "clip"
+	keyboard = "keyboard"
+)
 
 // ErrLine is a line that is not one of ours.
 var ErrLine = errors.New("deskline: a line that is not understood")
@@ -59,6 +69,11 @@ func Parse(line []byte) (Message, error) {
 			return Message{}, ErrLine
 		}
 		return Message{Kind: Clip, Text: text}, nil
+	case keyboard:
+		if !slices.Contains(Keyboards, string(rest)) {
+			return Message{}, ErrLine
+		}
+		return Message{Kind: Keyboard, Text: bytes.Clone(rest)}, nil
 	}
 	return Message{}, ErrLine
 }
@@ -70,6 +85,8 @@ func Append(b []byte, m Message) []byte {
 		b = base64.StdEncoding.AppendEncode(append(b, clip+" "...), m.Text)
 	case Taken:
 		b = append(b, "taken"...)
+	case Keyboard:
+		b = append(append(b, keyboard+" "...), m.Text...)
 	default:
 		b = append(b, "hello"...)
 	}

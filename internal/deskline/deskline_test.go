@@ -11,7 +11,7 @@ import (
 
 func TestAMessageIsReadAsItWasWritten(t *testing.T) {
 	long := bytes.Repeat([]byte("é"), MostText/2)
-	all := []Message{{Kind: Hello}, {Kind: Clip, Text: []byte("größe\nzwei\ttabs")}, {Kind: Taken}, {Kind: Clip, Text: long}}
+	all := []Message{{Kind: Hello}, {Kind: Clip, Text: []byte("größe\nzwei\ttabs")}, {Kind: Taken}, {Kind: Keyboard, Text: []byte("ch-fr")}, {Kind: Clip, Text: long}}
 	var wire []byte
 	for _, m := range all {
 		wire = Append(wire, m)
@@ -42,6 +42,8 @@ func TestWhatAGuestMayNotSayIsRefused(t *testing.T) {
 		"bytes of no UTF-8":   "clip /w==",
 		"a zero byte":         "clip YQBi",
 		"a text over the top": "clip " + strings.Repeat("YWFh", MostText/3+1),
+		"an unknown keyboard": "keyboard de;reboot",
+		"no keyboard":         "keyboard ",
 		"a word in capitals":  "HELLO",
 		"the end of a line":   "VsbG8gdGhlcmU=",
 	} {
@@ -68,7 +70,7 @@ func TestALineThatIsTooLongIsDroppedAndTheNextIsRead(t *testing.T) {
 
 // What a guest says is understood the same when it is written again, and never more than a bounded text.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"hello 1", "taken", "clip aGVsbG8=", "clip /w==", "clip", "\x00"} {
+	for _, s := range []string{"hello 1", "taken", "clip aGVsbG8=", "clip /w==", "clip", "keyboard de", "\x00"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
@@ -82,7 +84,7 @@ func FuzzParse(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if len(m.Text) > MostText || (m.Kind == Clip) != (len(m.Text) > 0) {
+			if len(m.Text) > MostText || (m.Kind == Clip || m.Kind == Keyboard) != (len(m.Text) > 0) {
 				t.Fatalf("kind %d with %d bytes", m.Kind, len(m.Text))
 			}
 			again, err := Parse(bytes.TrimSuffix(Append(nil, m), []byte("\n")))

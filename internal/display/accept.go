@@ -204,7 +204,7 @@ func (s *session) open() error {
 		ViewOnly  bool      `json:"viewOnly"`
 		Clipboard Clipboard `json:"clipboard"`
 		Confirms  bool      `json:"confirms"`
-	}{"open", s.policy.Title, s.policy.ViewOnly, s.policy.Clipboard, s.desk != nil})
+	}{"open", s.policy.Title, s.policy.ViewOnly, s.policy.Clipboard, s.desk != nil && s.policy.Clipboard != ClipboardNone})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 const (
 	// deskPatience is how long whatever speaks for the session in the guest may take for an answer. Under emulation a guest is slow.
 	deskPatience = 20 * time.Second
-	// deskRate is how many texts a second may be copied to the desktop for long.
+	// deskRate is how many texts a second may be copied to the desktop for long, and how many keyboards chosen.
 	deskRate = 2
 )
 
@@ -31,14 +31,15 @@ const (
 )
 
 // desk is the way to the session in the guest, when the host has one: then the clipboard goes this way, and the screen's own is left alone. To the
-// browser it looks like that of an RFB server.
+// browser it looks like that of an RFB server. The layout of the person's keyboard goes this way too.
 type desk struct {
 	conn net.Conn
-	// out holds the line that is to be said; only the last text counts.
-	out chan []byte
+	// wake tells that there is something to be said.
+	wake chan struct{}
 
 	mu     sync.Mutex
-	told   bool // the browser has been told that there is a clipboard
+	out    [deskline.Keyboard + 1][]byte // of each kind only the last line counts
+	told   bool                          // the browser has been told that there is a clipboard
 	asked  time.Time
 	owes   deskline.Kind // what answers it
 	latest []byte
@@ -47,10 +48,10 @@ type desk struct {
 
 // openDesk goes to the session in the guest. That there is no way to it is told to the person, and is no reason for not seeing the screen.
 func (s *session) openDesk(ctx context.Context) error {
-	if s.h.Sessions == nil || s.policy.Clipboard == ClipboardNone {
+	if s.h.Sessions == nil || s.policy.ViewOnly {
 		return nil
 	}
-	d := &desk{out: make(chan []byte, 1)}
+	d := &desk{wake: make(chan struct{}, 1)}
 	conn, err := s.h.Sessions.Session(ctx, s.info.WorkspaceID)
 	switch {
 	case err == nil:
@@ -73,19 +74,30 @@ func (s *session) openDesk(ctx context.Context) error {
 	return nil
 }
 
-// say leaves a message for the guest, whose answer is waited for from now on.
+// say leaves a message for the guest, whose answer is waited for from now on if there is one to it.
 func (d *desk) say(m deskline.Message, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.asked, d.owes = now, deskline.Hello
-	if m.Kind == deskline.Clip {
-		d.owes = deskline.Taken
+	switch m.Kind {
+	case deskline.Hello:
+		d.asked, d.owes = now, deskline.Hello
+	case deskline.Clip:
+		d.asked, d.owes = now, deskline.Taken
 	}
+	d.out[m.Kind] = deskline.Append(nil, m)
 	select {
-	case <-d.out:
+	case d.wake <- struct{}{}:
 	default:
 	}
-	d.out <- deskline.Append(nil, m)
+}
+
+// left takes what is to be said.
+func (d *desk) left() []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	lines := bytes.Join(d.out[:], nil)
+	clear(d.out[:])
+	return lines
 }
 
 func (d *desk) close() {
@@ -112,11 +124,11 @@ func (d *desk) late(now time.Time) bool {
 func (s *session) speakDesk() {
 	for {
 		select {
-		case line := <-s.desk.out:
+		case <-s.desk.wake:
 			if s.desk.conn.SetWriteDeadline(time.Now().Add(s.limits.ScreenStall)) != nil {
 				return
 			}
-			if _, err := s.desk.conn.Write(line); err != nil {
+			if _, err := s.desk.conn.Write(s.desk.left()); err != nil {
 				s.desk.close() // Half a line may be on its way; hearDesk tells the browser.
 				return
 			}
@@ -203,7 +215,7 @@ func (s *session) clipboardIs(state string) error {
 // offerDesk tells the browser, once it says that it knows how, what it may do with the desktop's clipboard.
 func (s *session) offerDesk(list []rfb.Encoding) error {
 	d := s.desk
-	if d == nil || !slices.Contains(list, rfb.PseudoExtendedClipboard) {
+	if d == nil || s.policy.Clipboard == ClipboardNone || !slices.Contains(list, rfb.PseudoExtendedClipboard) {
 		return nil
 	}
 	d.mu.Lock()
@@ -268,6 +280,26 @@ func (s *session) copyToDesk(c rfb.Clip) error {
 		return err
 	}
 	d.say(deskline.Message{Kind: deskline.Clip, Text: text}, s.h.Clock.Now())
+	return nil
+}
+
+// worded takes a text message of the browser: {"keyboard":"de"} names the layout of the keyboard before the person. Keys go by where they are, so
+// that it is the desktop that has to know.
+func (s *session) worded(text []byte) error {
+	var word struct {
+		Keyboard string `json:"keyboard"`
+	}
+	in := json.NewDecoder(bytes.NewReader(text))
+	in.DisallowUnknownFields()
+	if in.Decode(&word) != nil || !slices.Contains(deskline.Keyboards, word.Keyboard) {
+		return errText
+	}
+	if err := s.pause(&s.up.words); err != nil {
+		return err
+	}
+	if s.desk != nil && s.desk.conn != nil {
+		s.desk.say(deskline.Message{Kind: deskline.Keyboard, Text: []byte(word.Keyboard)}, s.h.Clock.Now())
+	}
 	return nil
 }
 

@@ -2,8 +2,11 @@ package display_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"net"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +21,8 @@ import (
 	"carrel/internal/ident"
 	"carrel/internal/rfb"
 	"carrel/internal/rfb/rfbtest"
+
+	"github.com/coder/websocket"
 )
 
 // guest is what speaks for the session in a guest: one line of it at a time.
@@ -69,6 +74,18 @@ func (g *guest) says(lines string) {
 	conn := g.conn
 	g.mu.Unlock()
 	_, _ = conn.Write([]byte(lines)) // A session that has ended hears nothing.
+}
+
+// keyboards gives the keyboards that the guest was told of.
+func (g *guest) keyboards() (all []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.heard {
+		if m.Kind == deskline.Keyboard {
+			all = append(all, string(m.Text))
+		}
+	}
+	return all
 }
 
 func (g *guest) texts() (all []string) {
@@ -283,5 +300,77 @@ func TestAHostileGuestsLinesAreDropped(t *testing.T) {
 	p.until(t, func() bool { return p.Updates > n })
 	if got := len(p.clips(rfb.ClipNotify)); got == 0 || got > 100 {
 		t.Errorf("%d of 500 texts in a moment are announced", got)
+	}
+}
+
+func (p *page) words(t *testing.T, text string) {
+	t.Helper()
+	if err := p.ws.Write(p.ctx, websocket.MessageText, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheDesktopIsToldWhichKeyboardThePersonHas(t *testing.T) {
+	for _, way := range []display.Clipboard{display.ClipboardNone, display.ClipboardBoth} {
+		t.Run("copying "+string(way), func(t *testing.T) {
+			g := &guest{}
+			_, p := deskOffice(t, display.Policy{Clipboard: way}, g)
+			p.until(t, func() bool { return slices.Equal(p.told(), []string{"ready"}) })
+			p.words(t, `{"keyboard":"de"}`)
+			p.until(t, func() bool { return slices.Equal(g.keyboards(), []string{"de"}) })
+			p.words(t, `{"keyboard":"default"}`)
+			p.until(t, func() bool { return slices.Equal(g.keyboards(), []string{"de", "default"}) })
+			if way != display.ClipboardNone {
+				return
+			}
+			// The clipboard stays shut, whichever way it is tried.
+			send(t, p, offer, provide("in"), ask)
+			g.says(string(deskline.Append(nil, deskline.Message{Kind: deskline.Clip, Text: []byte("out")})))
+			p.words(t, `{"keyboard":"fr"}`)
+			p.until(t, func() bool { return len(g.keyboards()) == 3 })
+			if len(g.texts()) != 0 || len(p.Clips) != 0 {
+				t.Errorf("%q, %+v", g.texts(), p.Clips)
+			}
+		})
+	}
+	t.Run("not by one who only looks", func(t *testing.T) {
+		g := &guest{}
+		o, p := deskOffice(t, display.Policy{ViewOnly: true}, g)
+		p.words(t, `{"keyboard":"de"}`)
+		same(t, p, direct(t, o.sim), 1)
+		if g.conn != nil {
+			t.Errorf("%q", g.keyboards())
+		}
+	})
+	// STR-2: what a page says beside it ends the session.
+	for name, text := range map[string]string{
+		"no keyboard": `{"keyboard":""}`, "an unknown one": `{"keyboard":"de;reboot"}`, "another word": `{"volume":11}`, "no JSON": "keyboard de",
+		"a long word": `{"keyboard":"` + strings.Repeat("d", 300) + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := &guest{}
+			_, p := deskOffice(t, display.Policy{Clipboard: display.ClipboardBoth}, g)
+			p.words(t, text)
+			if why := p.end(t); why != display.ReasonProtocol || len(g.keyboards()) != 0 {
+				t.Errorf("%s, %q", why, g.keyboards())
+			}
+		})
+	}
+}
+
+// What the page offers is what may be said.
+func TestThePageOffersTheKeyboardsThereAre(t *testing.T) {
+	page, err := os.ReadFile("../webui/static/index.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := bytes.Cut(page, []byte(`<select id="keyboard">`))
+	list, _, _ = bytes.Cut(list, []byte("</select>"))
+	offered := []string{}
+	for _, m := range regexp.MustCompile(`value="([^"]*)"`).FindAllSubmatch(list, -1) {
+		offered = append(offered, cmp.Or(string(m[1]), "default"))
+	}
+	if !slices.Equal(offered, deskline.Keyboards) {
+		t.Errorf("offered are %q, there are %q", offered, deskline.Keyboards)
 	}
 }

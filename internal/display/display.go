@@ -8,7 +8,8 @@
 // On the WebSocket (subprotocol Protocol) the browser first sends {"ticket":"..."} as text. The answer is {"type":"open",...} as text, or
 // the WebSocket is closed with CloseCode and a Reason. From then on binary messages are RFB in any pieces, and text messages to the
 // browser tell of the session ({"type":"latency","milliseconds":12}). Where "open" says "confirms", {"type":"clipboard","state":"ready"}, "taken"
-// or "none" tell of the desktop's clipboard: that it is there, that the text which was sent last is on it, that there is none.
+// or "none" tell of the desktop's clipboard: that it is there, that the text which was sent last is on it, that there is none. The browser may send
+// {"keyboard":"de"} as text: the layout of the person's keyboard.
 package display
 
 import (

@@ -22,7 +22,7 @@ type up struct {
 	offered           bool // continuous updates were offered
 	input             bucket
 	whole, size, list bucket
-	texts             bucket
+	texts, words      bucket
 	out               []byte
 }
 
@@ -32,7 +32,8 @@ func (s *session) upward() error {
 		return s.fromBrowser(err)
 	}
 	close(s.greeted)
-	s.up = up{format: rfb.Little, input: bucket{rate: s.limits.InputRate}, whole: bucket{rate: wholeRate}, size: bucket{rate: resizeRate}, list: bucket{rate: encodingsRate}, texts: bucket{rate: deskRate}}
+	s.browser.word = s.worded
+	s.up = up{format: rfb.Little, input: bucket{rate: s.limits.InputRate}, whole: bucket{rate: wholeRate}, size: bucket{rate: resizeRate}, list: bucket{rate: encodingsRate}, texts: bucket{rate: deskRate}, words: bucket{rate: deskRate}}
 	in := rfb.NewClientStream(&s.browser, s.stream.Screen, rfb.ClientLimits{TextBytes: s.policy.TextBytes}, nil)
 	for {
 		ev, err := in.Next()

@@ -25,6 +25,8 @@ type browser struct {
 	ctx     context.Context
 	stall   time.Duration
 	message io.Reader
+	// word takes a text message, once there may be any.
+	word func(text []byte) error
 
 	// alive is when the browser last took or gave something, in nanoseconds.
 	alive  atomic.Int64
@@ -33,7 +35,7 @@ type browser struct {
 	queue  []byte
 }
 
-// Read gives what binary messages hold. Text is not expected once a session has begun.
+// Read gives what binary messages hold. A text message is for word.
 func (b *browser) Read(p []byte) (int, error) {
 	for {
 		if b.message == nil {
@@ -42,7 +44,10 @@ func (b *browser) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			if kind != websocket.MessageBinary {
-				return 0, errText
+				if err := b.worded(r); err != nil {
+					return 0, err
+				}
+				continue
 			}
 			b.message = r
 		}
@@ -58,7 +63,22 @@ func (b *browser) Read(p []byte) (int, error) {
 	}
 }
 
-var errText = errors.New("display: text message in a session")
+var errText = errors.New("display: a text message that is not understood")
+
+// wordBytes is the longest text message in a session.
+const wordBytes = 256
+
+func (b *browser) worded(r io.Reader) error {
+	text, err := io.ReadAll(io.LimitReader(r, wordBytes+1))
+	switch {
+	case err != nil:
+		return err
+	case len(text) > wordBytes, b.word == nil:
+		return errText
+	}
+	b.alive.Store(time.Now().UnixNano())
+	return b.word(text)
+}
 
 // Write sends a piece of RFB. During a session only whoever holds writer may call it.
 func (b *browser) Write(p []byte) (int, error) {

@@ -319,6 +319,7 @@ func TestAPersonsDesktopFromItsDirectoryToItsCertificate(t *testing.T) {
 	h.until("AVAILABLE", state...)
 	person.does("not a key of a long text is lost", "pastes", nil)
 	person.does("what is copied here is there, and what is copied there is here", "copies", nil)
+	person.does("the desktop has the keyboard that the person has", "keyboards", nil)
 	person.does("the desktop follows the window's size", "resizes", nil)
 	person.does("signing out leaves nothing in the page", "signsOut", nil)
 	h.screen(id)

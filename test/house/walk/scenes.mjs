@@ -218,6 +218,26 @@ export const scenes = {
     return { sent };
   },
 
+  // The keys that are Y and Z on one keyboard are Z and Y on another.
+  async keyboards({ page }) {
+    for (const [keyboard, written, typable] of [['German', 'zy', false], ['As the desktop is set', 'yz', true]]) {
+      await tool(page, 'Special keys');
+      await page.getByLabel('Your keyboard').selectOption({ label: keyboard });
+      await page.getByRole('button', { name: 'Clipboard', exact: true }).click();
+      equal(await page.getByRole('button', { name: 'Type it there' }).isVisible(), typable, `typing is offered with “${keyboard}”`);
+      await page.keyboard.press('Escape');
+      await page.keyboard.press('Escape');
+      // Nothing says when the desktop has changed over: it is tried until it has.
+      const colour = parseInt(createHash('md5').update(written).digest('hex').slice(0, 6), 16);
+      await until(async () => {
+        for (const key of ['r', 'Enter', 'y', 'z', 'Enter']) await page.keyboard.press(key, { delay: 20 });
+        await settles(page, terminal);
+        return await share(page, colour, terminal) > 0.6;
+      }, `Y and Z are written as “${written}”`, patient);
+      ground = colour;
+    }
+  },
+
   async resizes({ page }) {
     for (const [width, height] of [[1000, 700], [1280, 800]]) {
       await page.setViewportSize({ width, height });

@@ -19,6 +19,7 @@ export class ClipboardPanel {
   #confirms = false;
   #absent = false;
   #sent = false;
+  #typable = () => true;
   // last is the text that both sides have.
   #last = null;
 
@@ -33,8 +34,10 @@ export class ClipboardPanel {
     window.addEventListener('focus', () => this.#fetch());
   }
 
-  // open begins a session: send puts text on the desktop's clipboard, type presses its keys. confirms: see is.
-  open(policy, { send, type, confirms = false }) {
+  // open begins a session: send puts text on the desktop's clipboard, type presses its keys, if typable() says that they are
+  // where the page believes them. confirms: see is.
+  open(policy, { send, type, confirms = false, typable = () => true }) {
+    this.#typable = typable;
     this.#confirms = confirms;
     this.#allowed = allows(policy);
     this.#send = send;
@@ -44,12 +47,17 @@ export class ClipboardPanel {
     this.#fetch();
   }
 
+  // refresh is for when another keyboard was chosen.
+  refresh() {
+    this.#offer();
+  }
+
   #offer() {
     const { toDesktop, fromDesktop, text } = this.#allowed;
     say(byId('clip-says'), this.#absent && (toDesktop || fromDesktop) ? noClipboard : text);
     document.querySelector('#panel-clip .allowed').hidden = !toDesktop && !(fromDesktop && !this.#absent);
     byId('clip-send').hidden = !toDesktop || this.#absent;
-    byId('clip-type').hidden = !toDesktop;
+    byId('clip-type').hidden = !toDesktop || !this.#typable();
     byId('clip-copy').hidden = !fromDesktop || this.#absent;
     this.text.readOnly = !toDesktop;
   }
@@ -62,9 +70,11 @@ export class ClipboardPanel {
       this.#sent = false;
       if (absent) this.#last = null;
     }
-    if (absent === this.#absent) return;
+    const changed = absent !== this.#absent;
     this.#absent = absent;
     this.#offer();
+    if (!changed) return;
+    this.#show();
     this.#fetch();
   }
 
@@ -143,7 +153,7 @@ export class ClipboardPanel {
   }
 
   async #show() {
-    byId('clip-auto-row').hidden = !navigator.clipboard?.writeText;
+    byId('clip-auto-row').hidden = this.#absent || !navigator.clipboard?.writeText;
     byId('clip-auto').checked = await this.#auto();
   }
 

@@ -4,6 +4,7 @@ import * as api from './api.mjs';
 import { Channel, Closed } from './channel.mjs';
 import { ClipboardPanel } from './clipboard.mjs';
 import { byId, say, title, toast } from './dom.mjs';
+import { KeyboardChoice } from './keyboard.mjs';
 import { Link } from './link.mjs';
 import { density, quality } from './picture.mjs';
 import { Poll } from './poll.mjs';
@@ -17,7 +18,7 @@ const sessionEvery = 60_000;
 const warning = 10 * 60_000;
 
 const at = {};
-let hooks = {}, toolbar = null, typing = null, clipboard = null, session = null;
+let hooks = {}, toolbar = null, typing = null, clipboard = null, keyboard = null, session = null;
 let link = null, desktop = null, screen = null, latency = NaN, warned = false, greeted = false, counting = null;
 
 // prepare is called once. leave() goes back to the list, signedOut() to the sign-in page.
@@ -27,6 +28,7 @@ export function prepare(given) {
   typing = new Typing(byId('typing'), () => toolbar?.refresh());
   toolbar = new Toolbar({ on: { leave: () => hooks.leave(), focus, changed: apply }, typing });
   clipboard = new ClipboardPanel(() => toolbar.mark('clip', true));
+  keyboard = new KeyboardChoice(() => clipboard.refresh());
   session = new Poll(lookAtSession);
   at['veil-back'].addEventListener('click', () => hooks.leave());
   at['veil-go'].addEventListener('click', pressed);
@@ -132,6 +134,7 @@ async function open(ticket) {
   }
   const policy = channel.hello;
   channel.ending = keepPicture;
+  keyboard.open((word) => channel.send(JSON.stringify(word)));
   screen = new Screen(at.stage, channel);
   screen.background = 'transparent';
   screen.scaleViewport = true;
@@ -145,7 +148,7 @@ async function open(ticket) {
   screen.addEventListener('disconnect', () => channel.close());
   const attached = screen;
   typing.attach(policy.viewOnly ? null : attached);
-  clipboard.open(policy.clipboard, { send: (text) => attached.clipboardPasteFrom(text), type: (text) => typing.text(text), confirms: policy.confirms === true });
+  clipboard.open(policy.clipboard, { send: (text) => attached.clipboardPasteFrom(text), type: (text) => typing.text(text), confirms: policy.confirms === true, typable: () => keyboard.typable });
   await painted(channel);
   return { closed: channel.closed.then((why) => (why === 'closed' ? 'protocol' : why)), close: () => channel.close() };
 }
@@ -158,7 +161,10 @@ async function painted(channel) {
 
 // note takes what the gateway tells besides the picture.
 function note(word) {
-  if (word?.type === 'clipboard') clipboard.is(word.state);
+  if (word?.type === 'clipboard') {
+    keyboard.is(word.state);
+    clipboard.is(word.state);
+  }
   if (word?.type !== 'latency') return;
   latency = Number(word.milliseconds);
   toolbar.latency(latency);
@@ -184,6 +190,7 @@ function keepPicture() {
   const canvas = at.stage.querySelector('canvas');
   typing.attach(null);
   clipboard.close();
+  keyboard.close();
   screen = null;
   if (!canvas || canvas.width === 0 || !link) return;
   at.last.width = canvas.width;
