@@ -202,6 +202,10 @@ func (h *house) the(args ...string) process {
 	h.t.Helper()
 	var found []process
 	for _, q := range processes(h.t) {
+		// A template's machine is nobody's desktop.
+		if slices.ContainsFunc(q.args, func(a string) bool { return strings.HasPrefix(a, "guest=template-") }) {
+			continue
+		}
 		if (q.uid == h.uid || h.his(q.uid)) && len(q.args) >= len(args) && filepath.Base(q.args[0]) == args[0] && slices.Equal(q.args[1:len(args)], args[1:]) && q.status["State"][:1] != "Z" {
 			found = append(found, q)
 		}
