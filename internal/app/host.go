@@ -57,19 +57,17 @@ const (
 // their length.
 const hostDirs = "/var/lib/carrel-host"
 
-// maxHostDir leaves room for the names of a domain controller's sockets: a Unix socket's has 107 bytes (unix(7)), and theirs is up to
-// "/dc/d-0123456789/state/run/ncalrpc/np/protected_storage".
-const maxHostDir = 107 - 55
+// domainsDir is the domains', in HostDir.
+const domainsDir = "dc"
 
 // HostDir is where the host role of an installation keeps machines, volumes, networks and domains: root's. It is beside the state directory, unless
-// its name is too long or has letters that Samba's configuration gives a meaning to, or something above is closed to others, as people's homes often
-// are; without root there is no other place. state is an absolute path.
+// Samba cannot work with its name, or something above is closed to others, as people's homes often are; without root there is no other place. state is an absolute path.
 func HostDir(state string) string {
 	beside := filepath.Clean(state) + "-host"
 	if withoutRoot() {
 		return beside
 	}
-	if _, err := os.Stat(beside); err == nil || len(beside) <= maxHostDir && !strings.ContainsAny(beside, " %\n\r;#\"\\") && passable(filepath.Dir(beside)) == nil {
+	if _, err := os.Stat(beside); err == nil || samba.CheckDir(filepath.Join(beside, domainsDir)) == nil && passable(filepath.Dir(beside)) == nil {
 		return beside
 	}
 	sum := sha256.Sum256([]byte(filepath.Clean(state)))
@@ -322,7 +320,7 @@ func (r *hostRole) openDomains(context.Context) (err error) {
 	if r.authority, err = pki.Open(pki.Options{Dir: filepath.Join(r.dir, "directory-ca")}); err != nil {
 		return err
 	}
-	r.domains, err = samba.Open(samba.Config{Dir: filepath.Join(r.dir, "dc"), Networks: r.fabric, Certificates: r.authority, FirstUID: sambaUID, UIDs: sambaUIDs, Random: random, Log: r.log})
+	r.domains, err = samba.Open(samba.Config{Dir: filepath.Join(r.dir, domainsDir), Networks: r.fabric, Certificates: r.authority, FirstUID: sambaUID, UIDs: sambaUIDs, Random: random, Log: r.log})
 	return err
 }
 

@@ -99,7 +99,7 @@ var table = map[string]row{
 	"internal/webui":    {doors, nil},
 
 	// setup is a client of a running installation, as an administrator's own script would be.
-	"internal/setup": {wiring, []string{"internal/sigv4", "internal/operator", "internal/directory"}},
+	"internal/setup": {wiring, []string{"internal/sigv4", "internal/operator", "internal/directory", "internal/durable"}},
 	"internal/app":   {wiring, []string{"internal/..."}},
 	// Offline subcommands read evidence and audit files, and make images, without a running process.
 	"cmd/carrel": {wiring, []string{"internal/app", "internal/config", "internal/operator", "internal/setup", "internal/doctor", "internal/evidence", "internal/audit", "internal/driver", "internal/driver/image", "internal/driver/jail", "internal/ident", "internal/clock", "internal/durable"}},

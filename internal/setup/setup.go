@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"carrel/internal/directory"
+	"carrel/internal/durable"
 	"carrel/internal/operator"
 )
 
@@ -222,13 +223,13 @@ func (s *setting) write(file, text string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return err
+	own := func(f *os.File) error {
+		if os.Geteuid() != 0 {
+			return nil
+		}
+		return errors.Join(os.Lchown(dir, int(owner.Uid), int(owner.Gid)), f.Chown(int(owner.Uid), int(owner.Gid)))
 	}
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return errors.Join(os.Lchown(dir, int(owner.Uid), int(owner.Gid)), os.Lchown(file, int(owner.Uid), int(owner.Gid)))
+	return durable.WriteFile(file, []byte(text), 0o600, own)
 }
 
 // administrator says where the administrator's password is, if it is there.
@@ -237,7 +238,7 @@ func (s *setting) administrator(domain string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(file); err == nil {
+	if exists(file) {
 		s.result.AdministratorFile = file
 	}
 	return nil

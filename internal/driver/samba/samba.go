@@ -98,6 +98,18 @@ const socket = stateDir + "/private/ldap_priv/ldapi"
 // longest is the longest name of a socket that a controller makes, below a domain's directory.
 const longest = stateDir + "/run/ncalrpc/np/protected_storage"
 
+// CheckDir says what, if anything, is wrong with the name of a directory for domains: Samba binds the whole path of its sockets, of which the kernel takes
+// 107 bytes (unix(7)), and its configuration gives some characters a meaning.
+func CheckDir(dir string) error {
+	if n := len(filepath.Join(dir, "d-0123456789", longest)); n > 107 {
+		return fmt.Errorf("samba: %s is too long a directory name by %d characters: sockets are made under it", dir, n-107)
+	}
+	if strings.ContainsAny(dir, " %\n\r;#\"\\") {
+		return fmt.Errorf("samba: %q has a character that Samba's configuration gives a meaning to", dir)
+	}
+	return nil
+}
+
 // record is domain.json.
 type record struct {
 	DirectoryID ident.DirectoryID
@@ -130,12 +142,8 @@ func Open(cfg Config) (*Domains, error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("samba: %w", err)
 	}
-	// Samba binds the whole path (unix(7)): found out now rather than when the first directory is made.
-	if n := len(filepath.Join(cfg.Dir, "d-0123456789", longest)); n > 107 {
-		return nil, fmt.Errorf("samba: %s is too long a directory name by %d characters: sockets are made under it", cfg.Dir, n-107)
-	}
-	if strings.ContainsAny(cfg.Dir, " %\n\r;#\"\\") {
-		return nil, fmt.Errorf("samba: %q has a character that Samba's configuration gives a meaning to", cfg.Dir)
+	if err := CheckDir(cfg.Dir); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("samba: %w", err)
