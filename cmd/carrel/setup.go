@@ -47,4 +47,5 @@ func printSetup(w io.Writer, r setup.Result) {
 			fmt.Fprintf(w, "%s   in %s\n", line[0], line[1])
 		}
 	}
+	fmt.Fprintf(w, "smallest bundle    %s\n", r.BundleID)
 }
