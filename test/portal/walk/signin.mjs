@@ -11,7 +11,7 @@ export const signinScenarios = [
     await focused(page.getByLabel('Registration code'), 'the first field');
     await shot(page, 'sign-in');
     await signIn(page, 'ada');
-    await page.getByRole('heading', { level: 1, name: 'Your desktop' }).waitFor();
+    await page.getByRole('heading', { level: 1, name: 'Your desktop', exact: true }).waitFor();
     expect(await page.title() === 'Your desktops · Carrel');
     expect((await page.locator('#who').textContent()) === 'Ada Lovelace');
     await shot(page, 'one-desktop');
