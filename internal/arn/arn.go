@@ -36,3 +36,18 @@ func User(partition, account, path, name string) ARN {
 func Root(partition, account string) ARN {
 	return ARN{Partition: partition, Service: "iam", Account: account, Resource: "root"}
 }
+
+// Of is the ARN of something of IAM's that has a path: kind is "group", "role", "policy", "instance-profile" or "mfa".
+func Of(kind, partition, account, path, name string) ARN {
+	return ARN{Partition: partition, Service: "iam", Account: account, Resource: kind + path + name}
+}
+
+// Session is the ARN of a role's session: "arn:aws:sts::123456789012:assumed-role/admin/ada".
+func Session(partition, account, role, session string) ARN {
+	return ARN{Partition: partition, Service: "sts", Account: account, Resource: "assumed-role/" + role + "/" + session}
+}
+
+// Federated is the ARN of a user of GetFederationToken: "arn:aws:sts::123456789012:federated-user/ada".
+func Federated(partition, account, name string) ARN {
+	return ARN{Partition: partition, Service: "sts", Account: account, Resource: "federated-user/" + name}
+}

@@ -32,3 +32,75 @@ func ParseAccessKeyID(s string) (AccessKeyID, error) {
 
 // NewAccessKeyID makes a random one from r.
 func NewAccessKeyID(r io.Reader) AccessKeyID { return AccessKeyID("AKIA" + draw(r, base32, 16)) }
+
+// GroupID names an IAM group (its unique id): "AGPAI23HZ27SI6FQMGNQ2".
+type GroupID string
+
+// ParseGroupID checks s.
+func ParseGroupID(s string) (GroupID, error) {
+	if !check(s, "AGPA", base32, size{17, 17}) {
+		return "", fmt.Errorf("%q is not the id of an IAM group (its unique id) (like AGPAI23HZ27SI6FQMGNQ2)", s)
+	}
+	return GroupID(s), nil
+}
+
+// NewGroupID makes a random one from r.
+func NewGroupID(r io.Reader) GroupID { return GroupID("AGPA" + draw(r, base32, 17)) }
+
+// RoleID names an IAM role (its unique id): "AROADBQP57FF2AEXAMPLE".
+type RoleID string
+
+// ParseRoleID checks s.
+func ParseRoleID(s string) (RoleID, error) {
+	if !check(s, "AROA", base32, size{17, 17}) {
+		return "", fmt.Errorf("%q is not the id of an IAM role (its unique id) (like AROADBQP57FF2AEXAMPLE)", s)
+	}
+	return RoleID(s), nil
+}
+
+// NewRoleID makes a random one from r.
+func NewRoleID(r io.Reader) RoleID { return RoleID("AROA" + draw(r, base32, 17)) }
+
+// PolicyID names a managed policy (its unique id): "ANPAGJ4EXAMPLE4EXAMPL".
+type PolicyID string
+
+// ParsePolicyID checks s.
+func ParsePolicyID(s string) (PolicyID, error) {
+	if !check(s, "ANPA", base32, size{17, 17}) {
+		return "", fmt.Errorf("%q is not the id of a managed policy (its unique id) (like ANPAGJ4EXAMPLE4EXAMPL)", s)
+	}
+	return PolicyID(s), nil
+}
+
+// NewPolicyID makes a random one from r.
+func NewPolicyID(r io.Reader) PolicyID { return PolicyID("ANPA" + draw(r, base32, 17)) }
+
+// InstanceProfileID names an instance profile (its unique id): "AIPAD5ARO2C5EXAMPLE3G".
+type InstanceProfileID string
+
+// ParseInstanceProfileID checks s.
+func ParseInstanceProfileID(s string) (InstanceProfileID, error) {
+	if !check(s, "AIPA", base32, size{17, 17}) {
+		return "", fmt.Errorf("%q is not the id of an instance profile (its unique id) (like AIPAD5ARO2C5EXAMPLE3G)", s)
+	}
+	return InstanceProfileID(s), nil
+}
+
+// NewInstanceProfileID makes a random one from r.
+func NewInstanceProfileID(r io.Reader) InstanceProfileID {
+	return InstanceProfileID("AIPA" + draw(r, base32, 17))
+}
+
+// SessionKeyID names a temporary access key: "ASIAIOSFODNN7EXAMPLE".
+type SessionKeyID string
+
+// ParseSessionKeyID checks s.
+func ParseSessionKeyID(s string) (SessionKeyID, error) {
+	if !check(s, "ASIA", base32, size{16, 16}) {
+		return "", fmt.Errorf("%q is not the id of a temporary access key (like ASIAIOSFODNN7EXAMPLE)", s)
+	}
+	return SessionKeyID(s), nil
+}
+
+// NewSessionKeyID makes a random one from r.
+func NewSessionKeyID(r io.Reader) SessionKeyID { return SessionKeyID("ASIA" + draw(r, base32, 16)) }

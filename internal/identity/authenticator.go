@@ -165,7 +165,7 @@ func (a *Authenticator) describe(key *state.AccessKey, user *state.User) *princi
 		return &principal{kind: Root, account: c.Account, arn: arn.Root(c.Partition, c.Account).String(), userID: c.Account, keyID: string(key.ID)}
 	}
 	return &principal{kind: IAMUser, account: c.Account, arn: arn.User(c.Partition, c.Account, user.Path, user.Name).String(),
-		userID: string(user.ID), name: user.Name, keyID: string(key.ID)}
+		userID: string(user.ID), name: user.Name, keyID: string(key.ID), user: user.ID}
 }
 
 // NewSecret makes a secret access key from r: 40 characters of base64, 240 bits. It panics when r fails, as ident's ids do: a secret

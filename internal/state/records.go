@@ -198,26 +198,6 @@ type IPGroup struct {
 	Rules       []IPRule
 }
 
-// User is an IAM user.
-type User struct {
-	Meta
-	// Name is as created; names are unique without regard to case.
-	Name string
-	ID   ident.UserID
-	Path string
-}
-
-// AccessKey is a long-term access key of an IAM user or of the account's root.
-type AccessKey struct {
-	Meta
-	ID ident.AccessKeyID
-	// UserID is empty for the root's keys.
-	UserID ident.UserID `json:",omitempty"`
-	// Secret signs; see Secret for what keeps it out of logs.
-	Secret Secret
-	Active bool
-}
-
 // VPC is a virtual private cloud.
 type VPC struct {
 	Meta

@@ -16,6 +16,23 @@ type Snapshot struct {
 // Revision is the last transaction the snapshot includes.
 func (s *Snapshot) Revision() Revision { return s.rev }
 
+// Same tells whether the tables hold in s what they hold in other, which may be nil. It is cheap, and errs only towards false.
+func (s *Snapshot) Same(other *Snapshot, tables ...Table) bool {
+	if s == other {
+		return true
+	}
+	if other == nil || len(s.views) != len(other.views) {
+		return false
+	}
+	for _, t := range tables {
+		i, ok := s.ordinal[t]
+		if !ok || s.views[i] != other.views[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // Reader is what records are read from: a *Snapshot or a *Tx.
 type Reader interface {
 	snapshot() *Snapshot

@@ -15,8 +15,6 @@ const (
 	BundleTable        Table = "bundle"
 	ImageTable         Table = "image"
 	IPGroupTable       Table = "ipgroup"
-	UserTable          Table = "user"
-	AccessKeyTable     Table = "accesskey"
 	VPCTable           Table = "vpc"
 	SubnetTable        Table = "subnet"
 	SecurityGroupTable Table = "securitygroup"
@@ -63,6 +61,7 @@ func (d *Definition[T]) view() anyView {
 func definitions() []definition {
 	return []definition{
 		Installations, Workspaces, Directories, Bundles, Images, IPGroups, Users, AccessKeys,
+		Groups, Roles, Policies, MFADevices, InstanceProfiles, SAMLProviders, OIDCProviders, Accounts, TokenKeys, SpentOnes,
 		VPCs, Subnets, SecurityGroups, Interfaces, claims,
 	}
 }
@@ -90,19 +89,6 @@ var (
 	Bundles     = &Definition[Bundle]{Table: BundleTable, ID: func(r *Bundle) string { return string(r.ID) }, Meta: func(r *Bundle) *Meta { return &r.Meta }}
 	Images      = &Definition[Image]{Table: ImageTable, ID: func(r *Image) string { return string(r.ID) }, Meta: func(r *Image) *Meta { return &r.Meta }}
 	IPGroups    = &Definition[IPGroup]{Table: IPGroupTable, ID: func(r *IPGroup) string { return string(r.ID) }, Meta: func(r *IPGroup) *Meta { return &r.Meta }}
-
-	// Users are stored under their unique id; the name is an index and a Claim.
-	UsersByName = Index[User]{"name", func(u *User) []string { return []string{strings.ToLower(u.Name)} }}
-	Users       = &Definition[User]{Table: UserTable, ID: func(r *User) string { return string(r.ID) }, Meta: func(r *User) *Meta { return &r.Meta }, Indexes: []Index[User]{UsersByName}}
-
-	// AccessKeysByUser finds a user's keys; the root's keys stand under "root".
-	AccessKeysByUser = Index[AccessKey]{"user", func(k *AccessKey) []string {
-		if k.UserID == "" {
-			return []string{"root"}
-		}
-		return []string{string(k.UserID)}
-	}}
-	AccessKeys = &Definition[AccessKey]{Table: AccessKeyTable, ID: func(r *AccessKey) string { return string(r.ID) }, Meta: func(r *AccessKey) *Meta { return &r.Meta }, Indexes: []Index[AccessKey]{AccessKeysByUser}}
 
 	VPCs           = &Definition[VPC]{Table: VPCTable, ID: func(r *VPC) string { return string(r.ID) }, Meta: func(r *VPC) *Meta { return &r.Meta }}
 	Subnets        = &Definition[Subnet]{Table: SubnetTable, ID: func(r *Subnet) string { return string(r.ID) }, Meta: func(r *Subnet) *Meta { return &r.Meta }}
