@@ -32,6 +32,7 @@ var table = map[string]row{
 	"internal/seal":     {words, []string{"internal/durable"}},
 	"internal/evidence": {words, []string{"internal/durable"}},
 	"internal/policy":   {words, []string{"internal/arn", "internal/awserr"}},
+	"internal/managed":  {words, nil},
 
 	"internal/api/shape":      {contracts, []string{"internal/awserr"}},
 	"internal/api/workspaces": {contracts, []string{"internal/api/shape"}},
@@ -77,7 +78,8 @@ var table = map[string]row{
 
 	"internal/identity":              {decisions, []string{"internal/state", "internal/sigv4", "internal/awserr", "internal/arn", "internal/ident", "internal/clock"}},
 	"internal/identity/identitytest": {decisions, []string{"internal/identity", "internal/state", "internal/sigv4", "internal/ident", "internal/arn", "internal/clock"}},
-	"internal/authz":                 {decisions, []string{"internal/identity", "internal/api/shape", "internal/awserr"}},
+	"internal/permissions":           {decisions, []string{"internal/state", "internal/managed", "internal/arn"}},
+	"internal/authz":                 {decisions, []string{"internal/identity", "internal/permissions", "internal/policy", "internal/state", "internal/api/...", "internal/awserr", "internal/arn", "internal/ident", "internal/clock"}},
 	"internal/bootstrap":             {decisions, []string{"internal/region", "internal/state", "internal/ident", "internal/identity", "internal/clock"}},
 	"internal/service":               {decisions, []string{"internal/api/shape", "internal/identity", "internal/state", "internal/awserr"}},
 	"internal/service/workspaces":    {decisions, serviceMay},
@@ -112,7 +114,7 @@ var table = map[string]row{
 }
 
 // serviceMay is what a service package imports: generated types, records, words, the directory contract, and who is calling.
-var serviceMay = []string{"internal/api/...", "internal/service", "internal/identity", "internal/state", "internal/directory", "internal/awserr", "internal/ident", "internal/arn", "internal/clock", "internal/region", "internal/seal"}
+var serviceMay = []string{"internal/api/...", "internal/service", "internal/identity", "internal/permissions", "internal/policy", "internal/managed", "internal/state", "internal/directory", "internal/awserr", "internal/ident", "internal/arn", "internal/clock", "internal/region", "internal/seal"}
 
 // planMay is what a plan imports: the engine, records and driver contracts, never a driver.
 var planMay = []string{"internal/reconcile", "internal/region", "internal/state", "internal/driver", "internal/directory", "internal/evidence", "internal/ident", "internal/clock", "internal/seal"}

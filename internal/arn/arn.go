@@ -37,9 +37,10 @@ func Root(partition, account string) ARN {
 	return ARN{Partition: partition, Service: "iam", Account: account, Resource: "root"}
 }
 
-// Of is the ARN of something of IAM's that has a path: kind is "group", "role", "policy", "instance-profile" or "mfa".
-func Of(kind, partition, account, path, name string) ARN {
-	return ARN{Partition: partition, Service: "iam", Account: account, Resource: kind + path + name}
+// Of is the ARN of something of IAM's that has a path: kind is "group", "role", "policy", "instance-profile" or "mfa", name begins with the path
+// ("/team/admin").
+func Of(partition, account, kind, name string) ARN {
+	return ARN{Partition: partition, Service: "iam", Account: account, Resource: kind + name}
 }
 
 // Session is the ARN of a role's session: "arn:aws:sts::123456789012:assumed-role/admin/ada".

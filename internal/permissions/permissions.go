@@ -57,7 +57,7 @@ func (a Account) Customer(r state.Reader, name string) (*state.Policy, bool) {
 
 // ARN is a customer managed policy's.
 func (a Account) ARN(p *state.Policy) string {
-	return arn.Of("policy", a.Partition, a.ID, p.Path, p.Name).String()
+	return arn.Of(a.Partition, a.ID, "policy", p.Path+p.Name).String()
 }
 
 // OfUser lists the identity policies of a user, its groups' included.
