@@ -1,40 +1,198 @@
 // Package authz decides whether a principal may carry out an operation, and keeps the reasons.
 //
-// It denies by default. Identity policies cannot be attached yet, so an IAM user has none and is denied implicitly, as in AWS; the
-// account's root is allowed implicitly (IAM User Guide, "Policy evaluation logic").
+// It knows which actions and resources an operation is checked against (reference 5.6), what the condition keys say and when they are
+// present (5.4), and which policies apply to whom; the language and the order of evaluation (5.1 to 5.3) are policy's. It denies by default:
+// an operation without a row in the tables is denied to everybody, the account's root included. It refuses to look at HTTP, and to answer
+// anything but what is asked: what is stored is shown by others.
 package authz
 
 import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
 	"carrel/internal/api/shape"
 	"carrel/internal/awserr"
 	"carrel/internal/identity"
+	"carrel/internal/permissions"
+	"carrel/internal/policy"
+	"carrel/internal/state"
 )
 
-// Decision is allow or deny with its reason.
-type Decision struct {
-	Allowed bool
-	// Action is the IAM action ("workspaces:DescribeWorkspaces").
-	Action string
-	// Reason says why, in the words AWS's denials use after "because".
-	Reason string
+// Authorizer decides. All fields but Encode must be set before its first use; its methods may be called concurrently.
+type Authorizer struct {
+	DB *state.DB
+	// Account, Region and Partition are the installation's.
+	Account, Region, Partition string
+	// Encode seals a decision for EC2's encoded authorization message, which only sts:DecodeAuthorizationMessage opens; nil: there is none.
+	Encode func(text string) (string, error)
+
+	subjects atomic.Pointer[subjects]
+	pool     sync.Pool
 }
 
-// Decide is the whole evaluation for one operation. A zero Principal panics: it was never authenticated.
-func Decide(p identity.Principal, op *shape.Operation) Decision {
-	d := Decision{Action: op.Service.SigningName + ":" + op.Name}
+// Circumstances are what the listener knows of a request; nothing in it is a header's word but UserAgent and Referer.
+type Circumstances struct {
+	Now     time.Time
+	Source  netip.Addr
+	TLS     bool
+	Referer string
+	// UserAgent and Referer are the client's words.
+	UserAgent string
+	// Endpoint is the VPC interface endpoint that the connection came through, nil for the public door.
+	Endpoint *Endpoint
+}
+
+// Endpoint is a VPC interface endpoint.
+type Endpoint struct {
+	// ID and VPC are "vpce-0a1b2c3d4e5f60718" and "vpc-0a1b2c3d4e5f60718".
+	ID, VPC string
+	// Policy filters what may be asked through it; nil: nothing is filtered.
+	Policy *policy.Policy
+}
+
+// Ask is a question: may Principal carry out Op with Input?
+type Ask struct {
+	Principal identity.Principal
+	Op        *shape.Operation
+	// Input is a pointer to the operation's generated input.
+	Input         any
+	Circumstances *Circumstances
+}
+
+// Decide is the whole evaluation for one operation: every pair of an action and a resource must be allowed. A zero Principal panics: it was
+// never authenticated. The Decision is the caller's until Release.
+func (a *Authorizer) Decide(ask *Ask) *Decision {
+	d := a.begin(ask)
+	row := rowOf(ask.Op)
 	switch {
-	case p.Type() == identity.Root:
-		d.Allowed, d.Reason = true, "the account's root user is allowed implicitly"
-	case op.Service.Name == "sts" && op.Name == "GetCallerIdentity":
-		// AWS answers this one whatever the policies say: it is how a client learns who it is.
-		d.Allowed, d.Reason = true, "sts:GetCallerIdentity needs no permission"
+	case row == nil:
+		d.deny("", "because the "+d.action.String()+" action has no row in the authorization tables")
+	case row.open != "":
+		d.Allowed, d.Reason = true, row.open
 	default:
-		d.Reason = "no identity-based policy allows the " + d.Action + " action"
+		a.evaluate(d, row, ask)
 	}
 	return d
 }
 
-// Denial is the error a denied caller gets, in AWS's words. The resource part is left out while operations have no resource mapping.
-func (d Decision) Denial(p identity.Principal) *awserr.Error {
-	return awserr.New(awserr.AccessDenied, "User: %s is not authorized to perform: %s because %s", p.ARN(), d.Action, d.Reason)
+// begin takes a Decision and fills in who asks, and under which circumstances.
+func (a *Authorizer) begin(ask *Ask) *Decision {
+	d, _ := a.pool.Get().(*Decision)
+	if d == nil {
+		d = &Decision{}
+	}
+	d.owner = a
+	d.principal, d.op = ask.Principal, ask.Op
+	d.action = actionOf(ask.Op)
+	d.snapshot = a.DB.Snapshot()
+	d.subject = a.subjectOf(d.snapshot, ask.Principal)
+	d.request.Principal = d.subject.describe(ask.Principal)
+	d.set = policy.Set{Guardrails: d.subject.guardrails, Identity: d.subject.identity, Boundary: d.subject.boundary, Session: d.subject.session}
+	if e := ask.Circumstances.Endpoint; e != nil {
+		d.set.Endpoint = e.Policy
+	}
+	a.setCaller(d, ask)
+	a.setCircumstances(d, ask.Circumstances)
+	return d
+}
+
+// evaluate asks for each item and each pair until one is denied: AWS tells of one.
+func (a *Authorizer) evaluate(d *Decision, row *compiled, ask *Ask) {
+	d.Allowed = true
+	e := env{Authorizer: a, snapshot: d.snapshot, principal: ask.Principal}
+	row.each(ask.Input, func(item input) bool {
+		mark := d.request.Mark()
+		row.setKeys(d, item)
+		for i := range row.pairs {
+			if !a.pair(d, &row.pairs[i], item, &e) {
+				break
+			}
+		}
+		d.request.Rewind(mark)
+		return d.Allowed
+	})
+}
+
+// pair asks for one action on each resource that the item names. It is false once something is denied.
+func (a *Authorizer) pair(d *Decision, p *pair, item input, e *env) bool {
+	if p.when != nil && !item.has(p.when) {
+		return true
+	}
+	action := d.action
+	if p.action.String() != "" {
+		action = p.action
+	}
+	if p.kind == nil {
+		return a.check(d, action, target{arn: "*"})
+	}
+	found := false
+	if p.path != nil {
+		item.texts(p.path, func(id string) bool {
+			found = true
+			return a.check(d, action, p.kind.target(e, id))
+		})
+	}
+	if !found {
+		return a.check(d, action, p.kind.nobody(e))
+	}
+	return d.Allowed
+}
+
+// check asks for one pair and keeps what was said.
+func (a *Authorizer) check(d *Decision, action policy.Action, t target) bool {
+	mark := d.request.Mark()
+	d.request.Action = action
+	d.request.SetResource(t.arn)
+	if t.account != "" {
+		d.request.Set(keyResourceAccount, t.account)
+	}
+	for k, v := range t.tags {
+		d.request.Set(policy.NewKey("aws:ResourceTag/"+k), v)
+		if t.also != "" {
+			d.request.Set(policy.NewKey(t.also+k), v)
+		}
+	}
+	set := d.set
+	if t.trust != nil {
+		set.Resource, set.Trust = t.trust, true
+	}
+	from := len(d.trace.Steps)
+	v := set.Decide(&d.request, &d.trace)
+	c := Check{Action: action.String(), Resource: t.arn, Verdict: v, steps: [2]int{from, len(d.trace.Steps)}, trust: t.role}
+	d.Checks = append(d.Checks, c)
+	if v.Decision != policy.Allowed {
+		d.deny(t.arn, v.Because(action.String()))
+		d.deniedKeys(mark)
+	}
+	d.request.Rewind(mark)
+	return d.Allowed
+}
+
+// Denial is the error a denied caller gets, in AWS's words (reference 5.7).
+func (d *Decision) Denial() *awserr.Error {
+	action := d.action.String()
+	if n := len(d.Checks); n > 0 {
+		action = d.Checks[n-1].Action
+	}
+	text := "User: " + d.principal.ARN() + " is not authorized to perform: " + action
+	if d.Resource != "" {
+		text += " on resource: " + d.Resource
+	}
+	text += " " + d.Reason
+	if d.op.Service.Protocol == shape.EC2Query {
+		text = "You are not authorized to perform this operation. " + text
+		if encode := d.owner.Encode; encode != nil {
+			if sealed, err := encode(string(d.AppendJSON(nil))); err == nil {
+				text += ". Encoded authorization failure message: " + sealed
+			}
+		}
+	}
+	return awserr.New(awserr.AccessDenied, "%s", text)
+}
+
+// account resolves policies.
+func (a *Authorizer) account() permissions.Account {
+	return permissions.Account{ID: a.Account, Partition: a.Partition}
 }

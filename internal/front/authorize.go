@@ -7,10 +7,19 @@ import (
 	"carrel/internal/awserr"
 )
 
-// authorize asks authz; a denial ends the chain before any handler sees the input.
+// authorize asks authz; a denial ends the chain before any handler sees the input. The decision stays with the exchange until it is recorded.
 func (d *Door) authorize(_ context.Context, x *exchange) *awserr.Error {
-	if decision := authz.Decide(x.principal, x.op); !decision.Allowed {
-		return decision.Denial(x.principal)
+	if x.principal.IsZero() {
+		// Only an operation whose token is its credential is carried out without a signature.
+		if x.op.Unsigned {
+			return nil
+		}
+		return awserr.New(awserr.MissingAuthentication, "Missing Authentication Token")
+	}
+	x.circumstances = authz.Circumstances{Now: x.started, Source: x.peer, TLS: x.req.TLS != nil, UserAgent: x.req.UserAgent(), Referer: x.req.Referer()}
+	x.decision = d.Authz.Decide(&authz.Ask{Principal: x.principal, Op: x.op, Input: x.input, Circumstances: &x.circumstances})
+	if !x.decision.Allowed {
+		return x.decision.Denial()
 	}
 	return nil
 }

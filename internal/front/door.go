@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"carrel/internal/audit"
+	"carrel/internal/authz"
 	"carrel/internal/awserr"
 	"carrel/internal/awsproto"
 	"carrel/internal/clock"
@@ -39,6 +40,7 @@ type Door struct {
 	Codec    *awsproto.Codec
 	Handlers service.Table
 	Auth     *identity.Authenticator
+	Authz    *authz.Authorizer
 	Audit    Auditor
 	// Strangers bounds the records of unauthenticated failures; nil: each is recorded. Whoever sets it runs it.
 	Strangers *Strangers

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"carrel/internal/api/shape"
+	"carrel/internal/authz"
 	"carrel/internal/awserr"
 	"carrel/internal/awsproto"
 	"carrel/internal/identity"
@@ -24,7 +25,10 @@ type exchange struct {
 	principal identity.Principal
 	op        *shape.Operation
 	input     any
-	output    any
+	// circumstances and decision are authorize's; decision is nil before it.
+	circumstances authz.Circumstances
+	decision      *authz.Decision
+	output        any
 	// lent is what to run when the output has been encoded (service.Call.Lend).
 	lent []func()
 

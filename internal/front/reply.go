@@ -24,6 +24,10 @@ var (
 // reply records the call and answers it, in this order: a client never holds an answer to a change that has no record.
 func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
 	d.record(ctx, x)
+	if x.decision != nil {
+		x.decision.Release()
+		x.decision = nil
+	}
 	var out awsproto.Response
 	if x.err == nil {
 		out, x.err = d.Codec.Encode(x.op, x.output, x.id)

@@ -54,20 +54,24 @@ func New(c Config) *Authenticator {
 
 // globalToo is the default of Config.RegionsOf.
 func globalToo(region, partition string) func(string) []string {
-	global := "us-east-1"
-	switch partition {
-	case "aws-cn":
-		global = "cn-north-1"
-	case "aws-us-gov":
-		global = "us-gov-west-1"
-	}
-	local, both := []string{region}, []string{region, global}
+	local, both := []string{region}, []string{region, GlobalRegion(partition)}
 	return func(service string) []string {
 		if service == "iam" || service == "sts" {
 			return both
 		}
 		return local
 	}
+}
+
+// GlobalRegion is the Region that signs for a partition's global services.
+func GlobalRegion(partition string) string {
+	switch partition {
+	case "aws-cn":
+		return "cn-north-1"
+	case "aws-us-gov":
+		return "us-gov-west-1"
+	}
+	return "us-east-1"
 }
 
 // Signed is what Authenticate learns from a request.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -171,6 +172,22 @@ func (r *Request) Values(k Key) []string {
 		return []string{e.one}
 	default:
 		return e.many
+	}
+}
+
+// All visits the keys that are set, by their folded names, with their values.
+func (r *Request) All() iter.Seq2[string, []string] {
+	return func(yield func(string, []string) bool) {
+		for i := range r.entries {
+			e := &r.entries[i]
+			values := e.many
+			if values == nil {
+				values = []string{e.one}
+			}
+			if !yield(e.key.name, values) {
+				return
+			}
+		}
 	}
 }
 

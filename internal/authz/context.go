@@ -1,0 +1,122 @@
+package authz
+
+import (
+	"strconv"
+	"time"
+
+	"carrel/internal/identity"
+	"carrel/internal/policy"
+)
+
+// The global condition keys (reference 5.4).
+var (
+	keySourceIP        = policy.NewKey("aws:SourceIp")
+	keySourceVPC       = policy.NewKey("aws:SourceVpc")
+	keySourceVPCE      = policy.NewKey("aws:SourceVpce")
+	keyVPCSourceIP     = policy.NewKey("aws:VpcSourceIp")
+	keySecureTransport = policy.NewKey("aws:SecureTransport")
+	keyCurrentTime     = policy.NewKey("aws:CurrentTime")
+	keyEpochTime       = policy.NewKey("aws:EpochTime")
+	keyRequestedRegion = policy.NewKey("aws:RequestedRegion")
+	keyViaService      = policy.NewKey("aws:ViaAWSService")
+	keyIsService       = policy.NewKey("aws:PrincipalIsAWSService")
+	keyUserAgent       = policy.NewKey("aws:UserAgent")
+	keyReferer         = policy.NewKey("aws:Referer")
+	keyMFAPresent      = policy.NewKey("aws:MultiFactorAuthPresent")
+	keyMFAAge          = policy.NewKey("aws:MultiFactorAuthAge")
+	keyTokenIssueTime  = policy.NewKey("aws:TokenIssueTime")
+	keyPrincipalARN    = policy.NewKey("aws:PrincipalArn")
+	keyPrincipalAcc    = policy.NewKey("aws:PrincipalAccount")
+	keyPrincipalType   = policy.NewKey("aws:PrincipalType")
+	keyUserID          = policy.NewKey("aws:userid")
+	keyUserName        = policy.NewKey("aws:username")
+	keyProvider        = policy.NewKey("aws:FederatedProvider")
+	keySourceIdentity  = policy.NewKey("aws:SourceIdentity")
+	keyResourceAccount = policy.NewKey("aws:ResourceAccount")
+	keyTagKeys         = policy.NewKey("aws:TagKeys")
+)
+
+const timeLayout = "2006-01-02T15:04:05Z"
+
+// setCaller sets what belongs to who signed. Keys that are sometimes missing are missing exactly when AWS leaves them out: policies use
+// Null and ...IfExists on them.
+func (a *Authorizer) setCaller(d *Decision, ask *Ask) {
+	r, p, s := &d.request, ask.Principal, ask.Principal.Session()
+	kind, principalARN := "User", p.ARN()
+	switch p.Type() {
+	case identity.Root:
+		kind = "Account"
+	case identity.AssumedRole:
+		// The role, and not its session: a policy about a role holds for all its sessions.
+		kind, principalARN = "AssumedRole", p.Issuer()
+	case identity.FederatedUser:
+		kind = "FederatedUser"
+	default:
+		r.Set(keyUserName, p.Name())
+	}
+	r.Set(keyPrincipalType, kind)
+	r.Set(keyPrincipalARN, principalARN)
+	r.Set(keyPrincipalAcc, p.AccountID())
+	r.Set(keyUserID, p.UserID())
+	r.Set(keyIsService, "false")
+	for k, v := range d.subject.tags(s) {
+		r.Set(policy.NewKey("aws:PrincipalTag/"+k), v)
+	}
+	if s != nil {
+		a.setSession(d, s, ask.Circumstances.Now)
+	}
+}
+
+// setSession sets the keys of temporary credentials.
+func (a *Authorizer) setSession(d *Decision, s *identity.Session, now time.Time) {
+	r := &d.request
+	r.Set(keyTokenIssueTime, s.Issued.UTC().Format(timeLayout))
+	r.Set(keyMFAPresent, strconv.FormatBool(!s.MFA.IsZero()))
+	if !s.MFA.IsZero() {
+		r.Set(keyMFAAge, strconv.FormatInt(int64(now.Sub(s.MFA)/time.Second), 10))
+	}
+	if s.Provider != "" {
+		r.Set(keyProvider, s.Provider)
+	}
+	if s.SourceIdentity != "" {
+		r.Set(keySourceIdentity, s.SourceIdentity)
+	}
+	for name, values := range s.Claims {
+		r.SetAll(policy.NewKey(name), values)
+	}
+}
+
+// setCircumstances sets what the listener knows. aws:SourceIp and the keys of an endpoint exclude each other, and only the listener says
+// which it is: no header does (VPC-1).
+func (a *Authorizer) setCircumstances(d *Decision, c *Circumstances) {
+	r := &d.request
+	source := ""
+	if c.Source.IsValid() {
+		source = c.Source.WithZone("").String()
+	}
+	switch e := c.Endpoint; {
+	case e != nil:
+		r.Set(keySourceVPC, e.VPC)
+		r.Set(keySourceVPCE, e.ID)
+		if source != "" {
+			r.Set(keyVPCSourceIP, source)
+		}
+	case source != "":
+		r.Set(keySourceIP, source)
+	}
+	r.Set(keySecureTransport, strconv.FormatBool(c.TLS))
+	r.Set(keyCurrentTime, c.Now.UTC().Format(timeLayout))
+	r.Set(keyEpochTime, strconv.FormatInt(c.Now.Unix(), 10))
+	region := a.Region
+	if d.op.Service.Name == "iam" {
+		region = identity.GlobalRegion(a.Partition)
+	}
+	r.Set(keyRequestedRegion, region)
+	r.Set(keyViaService, "false")
+	if c.UserAgent != "" {
+		r.Set(keyUserAgent, c.UserAgent)
+	}
+	if c.Referer != "" {
+		r.Set(keyReferer, c.Referer)
+	}
+}

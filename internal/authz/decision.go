@@ -1,0 +1,117 @@
+package authz
+
+import (
+	"slices"
+
+	"carrel/internal/api/shape"
+	"carrel/internal/identity"
+	"carrel/internal/permissions"
+	"carrel/internal/policy"
+	"carrel/internal/state"
+)
+
+// Decision is allow or deny with all its reasons. It is used again after Release.
+type Decision struct {
+	Allowed bool
+	// Resource is the ARN that was denied ("*" for an action without one); empty when allowed, or when nothing was looked at.
+	Resource string
+	// Reason is why it was denied, in the words that AWS's denials end in ("because no identity-based policy allows ..."), or why it is allowed
+	// whatever policies say.
+	Reason string
+	// Checks are the pairs of an action and a resource that were asked for, in order; the last one is what denied.
+	Checks []Check
+
+	owner     *Authorizer
+	principal identity.Principal
+	op        *shape.Operation
+	action    policy.Action
+	snapshot  *state.Snapshot
+	subject   *subject
+	request   policy.Request
+	set       policy.Set
+	trace     policy.Trace
+	// said are the condition keys as they stood at the denial.
+	said []keyed
+}
+
+// Check is one pair of an action and a resource, and what the policies say to it.
+type Check struct {
+	Action, Resource string
+	Verdict          policy.Verdict
+	// steps are where its steps stand in the trace. trust is the role whose trust policy was asked.
+	steps [2]int
+	trust *state.Role
+}
+
+// Match is a statement that matched.
+type Match struct {
+	// Kind is the kind of policy in the words of AWS's denials ("identity-based policy").
+	Kind string `json:"kind"`
+	// Policy names the document as the policy simulator does ("user_ada_Own", an ARN), Sid and Statement the statement, counted from 1.
+	Policy    string `json:"policy"`
+	Sid       string `json:"sid,omitempty"`
+	Statement int    `json:"statement"`
+	Effect    string `json:"effect"`
+}
+
+type keyed struct {
+	name   string
+	values []string
+}
+
+// Release gives the Decision back: nothing of it may be used afterwards.
+func (d *Decision) Release() {
+	a := d.owner
+	d.request.Rewind(0)
+	d.request.SetResource("")
+	d.trace.Reset()
+	clear(d.said)
+	clear(d.Checks)
+	*d = Decision{Checks: d.Checks[:0], request: d.request, trace: d.trace, said: d.said[:0]}
+	a.pool.Put(d)
+}
+
+func (d *Decision) deny(resource, reason string) {
+	d.Allowed, d.Resource, d.Reason = false, resource, reason
+}
+
+// deniedKeys keeps the keys of the pair that was denied, which are forgotten otherwise.
+func (d *Decision) deniedKeys(int) {
+	for name, values := range d.request.All() {
+		d.said = append(d.said, keyed{name, slices.Clone(values)})
+	}
+}
+
+// Matches are the statements that matched in one check.
+func (d *Decision) Matches(c *Check) []Match {
+	var out []Match
+	for _, s := range d.trace.Steps[c.steps[0]:c.steps[1]] {
+		sources := d.sources(s.Kind, c)
+		for _, id := range s.Matched {
+			st, document, place := s.Policy.Statement(int(id))
+			m := Match{Kind: s.Kind.String(), Statement: place + 1, Sid: st.Sid, Effect: st.Effect.String()}
+			if document < len(sources) {
+				m.Policy = sources[document].ID
+			}
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// sources are the documents that a kind of policy was compiled from.
+func (d *Decision) sources(k policy.Kind, c *Check) []permissions.Source {
+	switch k {
+	case policy.Identity:
+		return d.subject.identitySources
+	case policy.Boundary:
+		return d.subject.boundarySources
+	case policy.Session:
+		return d.subject.sessionSources
+	case policy.Guardrail:
+		return d.subject.guardrailSources
+	case policy.Trust:
+		return []permissions.Source{{Type: "resource", ID: "role_" + c.trust.Name + "_trust"}}
+	}
+	return nil
+}

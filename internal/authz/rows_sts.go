@@ -1,0 +1,48 @@
+package authz
+
+import (
+	"carrel/internal/arn"
+	"carrel/internal/policy"
+)
+
+// assumedRole is a role by its ARN. Assuming it is asked of its trust policy too, which must allow it whatever the caller's own policies say; one that
+// does not exist is denied in the same words as one that does not trust the caller.
+var (
+	assumedRole = &kind{service: "iam", prefix: "role/", global: true, named: func(e *env, name string) target {
+		t := target{arn: name, account: e.Account}
+		if a, err := arn.Parse(name); err == nil {
+			t.account = a.Account
+		}
+		role, ok := e.roleByARN(e.snapshot, name)
+		if !ok {
+			t.trust = trustsNobody
+			return t
+		}
+		t.trust, t.role, t.tags, t.also = e.trustOf(e.snapshot, role), role, role.Tags, "iam:ResourceTag/"
+		return t
+	}}
+	federatedUser = &kind{service: "sts", prefix: "federated-user/", global: true}
+)
+
+// trustsNobody is the trust policy of a role that does not exist.
+var trustsNobody = policy.Compile()
+
+// stsRows are the rows of sts. Two operations are the keys to credentials that the caller has already, and no policy has a say in them
+// ("Permissions for GetSessionToken", "GetCallerIdentity"); those for identity providers are asked by their tokens (see Federation).
+var stsRows = table{
+	"AssumeRole": {on: []on{assumedRole.at("RoleArn")}, tags: "Tags", also: []also{
+		{action: "sts:TagSession", on: assumedRole.at("RoleArn"), when: "Tags"},
+		{action: "sts:SetSourceIdentity", on: assumedRole.at("RoleArn"), when: "SourceIdentity"},
+	}, keys: map[string]string{"sts:ExternalId": "ExternalId", "sts:RoleSessionName": "RoleSessionName", "sts:SourceIdentity": "SourceIdentity",
+		"sts:TransitiveTagKeys": "TransitiveTagKeys", "sts:DurationSeconds": "DurationSeconds"}},
+	"AssumeRoleWithSAML":         {open: "the assertion is the credential"},
+	"AssumeRoleWithWebIdentity":  {open: "the token is the credential"},
+	"AssumeRoot":                 {},
+	"DecodeAuthorizationMessage": {},
+	"GetAccessKeyInfo":           {},
+	"GetCallerIdentity":          {open: "sts:GetCallerIdentity needs no permission"},
+	"GetDelegatedAccessToken":    {},
+	"GetFederationToken":         {on: []on{federatedUser.at("Name")}, tags: "Tags", keys: map[string]string{"sts:DurationSeconds": "DurationSeconds"}},
+	"GetSessionToken":            {open: "sts:GetSessionToken needs no permission"},
+	"GetWebIdentityToken":        {tags: "Tags", keys: map[string]string{"sts:DurationSeconds": "DurationSeconds"}},
+}

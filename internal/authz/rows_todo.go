@@ -1,0 +1,3 @@
+package authz
+
+var iamRows, ec2Rows, dsRows, dsDataRows, cloudtrailRows table
