@@ -8,6 +8,7 @@ package authz
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,6 +96,7 @@ func (a *Authorizer) begin(ask *Ask) *Decision {
 	}
 	a.setCaller(d, ask)
 	a.setCircumstances(d, ask.Circumstances)
+	d.base = d.request.Mark()
 	return d
 }
 
@@ -110,7 +112,9 @@ func (a *Authorizer) evaluate(d *Decision, row *compiled, ask *Ask) {
 				break
 			}
 		}
-		d.request.Rewind(mark)
+		if d.Allowed {
+			d.request.Rewind(mark)
+		}
 		return d.Allowed
 	})
 }
@@ -140,34 +144,38 @@ func (a *Authorizer) pair(d *Decision, p *pair, item input, e *env) bool {
 	return d.Allowed
 }
 
-// check asks for one pair and keeps what was said.
+// check asks for one pair and keeps what was said. After a denial the request stays as it was asked, for whoever explains it.
 func (a *Authorizer) check(d *Decision, action policy.Action, t target) bool {
 	mark := d.request.Mark()
 	d.request.Action = action
 	d.request.SetResource(t.arn)
-	if t.account != "" {
-		d.request.Set(keyResourceAccount, t.account)
-	}
 	for k, v := range t.tags {
 		d.request.Set(policy.NewKey("aws:ResourceTag/"+k), v)
 		if t.also != "" {
 			d.request.Set(policy.NewKey(t.also+k), v)
 		}
 	}
-	set := d.set
-	if t.trust != nil {
-		set.Resource, set.Trust = t.trust, true
+	c := Check{Action: action.String(), Resource: t.arn, Account: t.account, role: t.role}
+	for name, values := range d.request.Since(d.base) {
+		if c.Keys == nil {
+			c.Keys = map[string][]string{}
+		}
+		c.Keys[name] = slices.Clone(values)
 	}
-	from := len(d.trace.Steps)
-	v := set.Decide(&d.request, &d.trace)
-	c := Check{Action: action.String(), Resource: t.arn, Verdict: v, steps: [2]int{from, len(d.trace.Steps)}, trust: t.role}
+	if t.account != "" {
+		d.request.Set(keyResourceAccount, t.account)
+	}
+	d.set.Resource, d.set.Trust = t.trust, t.trust != nil
+	c.steps[0] = len(d.trace.Steps)
+	c.Verdict = d.set.Decide(&d.request, &d.trace)
+	c.steps[1] = len(d.trace.Steps)
 	d.Checks = append(d.Checks, c)
-	if v.Decision != policy.Allowed {
-		d.deny(t.arn, v.Because(action.String()))
-		d.deniedKeys(mark)
+	if c.Verdict.Decision != policy.Allowed {
+		d.deny(t.arn, c.Verdict.Because(c.Action))
+		return false
 	}
 	d.request.Rewind(mark)
-	return d.Allowed
+	return true
 }
 
 // Denial is the error a denied caller gets, in AWS's words (reference 5.7).

@@ -1,8 +1,6 @@
 package authz
 
 import (
-	"slices"
-
 	"carrel/internal/api/shape"
 	"carrel/internal/identity"
 	"carrel/internal/permissions"
@@ -30,17 +28,21 @@ type Decision struct {
 	request   policy.Request
 	set       policy.Set
 	trace     policy.Trace
-	// said are the condition keys as they stood at the denial.
-	said []keyed
+	// base is how many condition keys all checks have in common.
+	base int
 }
 
 // Check is one pair of an action and a resource, and what the policies say to it.
 type Check struct {
 	Action, Resource string
-	Verdict          policy.Verdict
-	// steps are where its steps stand in the trace. trust is the role whose trust policy was asked.
+	// Account owns the resource, empty for an action without one. Keys are the condition keys that this check has besides those of all:
+	// the tags of the request's item and of the resource, by their folded names.
+	Account string
+	Keys    map[string][]string
+	Verdict policy.Verdict
+	// steps are where its steps stand in the trace. role is whose trust policy was asked.
 	steps [2]int
-	trust *state.Role
+	role  *state.Role
 }
 
 // Match is a statement that matched.
@@ -54,32 +56,19 @@ type Match struct {
 	Effect    string `json:"effect"`
 }
 
-type keyed struct {
-	name   string
-	values []string
-}
-
 // Release gives the Decision back: nothing of it may be used afterwards.
 func (d *Decision) Release() {
 	a := d.owner
 	d.request.Rewind(0)
 	d.request.SetResource("")
 	d.trace.Reset()
-	clear(d.said)
 	clear(d.Checks)
-	*d = Decision{Checks: d.Checks[:0], request: d.request, trace: d.trace, said: d.said[:0]}
+	*d = Decision{Checks: d.Checks[:0], request: d.request, trace: d.trace}
 	a.pool.Put(d)
 }
 
 func (d *Decision) deny(resource, reason string) {
 	d.Allowed, d.Resource, d.Reason = false, resource, reason
-}
-
-// deniedKeys keeps the keys of the pair that was denied, which are forgotten otherwise.
-func (d *Decision) deniedKeys(int) {
-	for name, values := range d.request.All() {
-		d.said = append(d.said, keyed{name, slices.Clone(values)})
-	}
 }
 
 // Matches are the statements that matched in one check.
@@ -99,6 +88,16 @@ func (d *Decision) Matches(c *Check) []Match {
 	return out
 }
 
+// Question is the check that was denied, as it was asked, for whoever looks for what would have allowed it: the request, all policies, and the
+// documents that a kind of policy was compiled from. Nil when nothing was asked, or all was allowed.
+func (d *Decision) Question() (*policy.Request, *policy.Set, func(policy.Kind) []permissions.Source) {
+	if d.Allowed || len(d.Checks) == 0 {
+		return nil, nil, nil
+	}
+	last := &d.Checks[len(d.Checks)-1]
+	return &d.request, &d.set, func(k policy.Kind) []permissions.Source { return d.sources(k, last) }
+}
+
 // sources are the documents that a kind of policy was compiled from.
 func (d *Decision) sources(k policy.Kind, c *Check) []permissions.Source {
 	switch k {
@@ -111,7 +110,9 @@ func (d *Decision) sources(k policy.Kind, c *Check) []permissions.Source {
 	case policy.Guardrail:
 		return d.subject.guardrailSources
 	case policy.Trust:
-		return []permissions.Source{{Type: "resource", ID: "role_" + c.trust.Name + "_trust"}}
+		if c.role != nil {
+			return []permissions.Source{{Type: "resource", ID: "role_" + c.role.Name + "_trust", Text: c.role.Trust}}
+		}
 	}
 	return nil
 }

@@ -5,12 +5,12 @@ import "encoding/json"
 // Explanation is what is kept of a decision: enough to tell why, and to ask the same question of other policies later.
 type Explanation struct {
 	Allowed bool `json:"allowed"`
-	// By says which check decided, in the words of AWS's denials ("identity-based policy"); empty when no policy was asked.
+	// By says which kind of policy decided, in the words of AWS's denials ("identity-based policy"); empty when none did.
 	By string `json:"by,omitempty"`
-	// Reason is the end of the denial, or why nothing was asked.
+	// Reason is the end of the denial, or why something is allowed that no policy said.
 	Reason string           `json:"reason,omitempty"`
 	Checks []ExplainedCheck `json:"checks,omitempty"`
-	// Context are the condition keys by their folded names: those of the denied pair, else what all pairs have.
+	// Context are the condition keys that all checks had, by their folded names.
 	Context map[string][]string `json:"context,omitempty"`
 	// Nearest is the smallest single change that would have allowed it.
 	Nearest json.RawMessage `json:"nearest,omitempty"`
@@ -18,12 +18,14 @@ type Explanation struct {
 
 // ExplainedCheck is one pair of an action and a resource.
 type ExplainedCheck struct {
-	Action   string  `json:"action"`
-	Resource string  `json:"resource"`
-	Decision string  `json:"decision"`
-	Matched  []Match `json:"matched,omitempty"`
-	// Tags are the resource's, which belong to this check alone.
-	Tags map[string]string `json:"tags,omitempty"`
+	Action   string `json:"action"`
+	Resource string `json:"resource"`
+	// Decision is as the policy simulator writes it: "allowed", "explicitDeny", "implicitDeny".
+	Decision string `json:"decision"`
+	// Account is aws:ResourceAccount, Context the condition keys that this check has besides those of all.
+	Account string              `json:"account,omitempty"`
+	Context map[string][]string `json:"context,omitempty"`
+	Matched []Match             `json:"matched,omitempty"`
 }
 
 // Explain tells what is to be kept.
@@ -31,19 +33,18 @@ func (d *Decision) Explain() *Explanation {
 	x := &Explanation{Allowed: d.Allowed, Reason: d.Reason, Context: map[string][]string{}}
 	for i := range d.Checks {
 		c := &d.Checks[i]
-		x.Checks = append(x.Checks, ExplainedCheck{Action: c.Action, Resource: c.Resource, Decision: c.Verdict.Decision.String(), Matched: d.Matches(c)})
+		x.Checks = append(x.Checks, ExplainedCheck{Action: c.Action, Resource: c.Resource, Decision: c.Verdict.Decision.String(),
+			Account: c.Account, Context: c.Keys, Matched: d.Matches(c)})
 		x.By = c.Verdict.By.String()
 		if c.Verdict.Implicitly {
 			x.By, x.Reason = "", "the account's root user is allowed implicitly"
 		}
 	}
-	if !d.Allowed && len(d.said) > 0 {
-		for _, k := range d.said {
-			x.Context[k.name] = k.values
+	n := d.base
+	for name, values := range d.request.Since(0) {
+		if n--; n < 0 {
+			break
 		}
-		return x
-	}
-	for name, values := range d.request.All() {
 		x.Context[name] = values
 	}
 	return x

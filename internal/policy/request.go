@@ -175,11 +175,11 @@ func (r *Request) Values(k Key) []string {
 	}
 }
 
-// All visits the keys that are set, by their folded names, with their values.
-func (r *Request) All() iter.Seq2[string, []string] {
+// Since visits the keys that were set after a mark, by their folded names, with their values; all of them after 0.
+func (r *Request) Since(mark int) iter.Seq2[string, []string] {
 	return func(yield func(string, []string) bool) {
-		for i := range r.entries {
-			e := &r.entries[i]
+		for i := range r.entries[mark:] {
+			e := &r.entries[mark+i]
 			values := e.many
 			if values == nil {
 				values = []string{e.one}
