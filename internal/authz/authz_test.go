@@ -2,6 +2,7 @@ package authz_test
 
 import (
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -372,6 +373,10 @@ func TestTheExplanationKeepsWhatMatched(t *testing.T) {
 		{Kind: "identity-based policy", Policy: "user_ada_Own", Sid: "Never", Statement: 2, Effect: "Deny"}}
 	if !slices.Equal(x.Checks[0].Matched, want) {
 		t.Errorf("%+v", x.Checks[0].Matched)
+	}
+	var read authz.Explanation
+	if err := json.Unmarshal(d.AppendJSON(nil), &read); err != nil || !reflect.DeepEqual(&read, x) {
+		t.Errorf("%v\nwritten and read again %+v\nwant %+v", err, read, x)
 	}
 	if request, set, sources := d.Question(); request.Resource() != prefix+"workspace/ws-1" || set.Identity == nil || sources(policy.Identity)[0].ID != "user_ada_Own" {
 		t.Error("the question is not as it was asked")

@@ -1,6 +1,9 @@
 package authz
 
 import (
+	"iter"
+	"slices"
+
 	"carrel/internal/api/shape"
 	"carrel/internal/identity"
 	"carrel/internal/permissions"
@@ -72,20 +75,24 @@ func (d *Decision) deny(resource, reason string) {
 }
 
 // Matches are the statements that matched in one check.
-func (d *Decision) Matches(c *Check) []Match {
-	var out []Match
-	for _, s := range d.trace.Steps[c.steps[0]:c.steps[1]] {
-		sources := d.sources(s.Kind, c)
-		for _, id := range s.Matched {
-			st, document, place := s.Policy.Statement(int(id))
-			m := Match{Kind: s.Kind.String(), Statement: place + 1, Sid: st.Sid, Effect: st.Effect.String()}
-			if document < len(sources) {
-				m.Policy = sources[document].ID
+func (d *Decision) Matches(c *Check) []Match { return slices.Collect(d.matches(c)) }
+
+func (d *Decision) matches(c *Check) iter.Seq[Match] {
+	return func(yield func(Match) bool) {
+		for _, s := range d.trace.Steps[c.steps[0]:c.steps[1]] {
+			sources := d.sources(s.Kind, c)
+			for _, id := range s.Matched {
+				st, document, place := s.Policy.Statement(int(id))
+				m := Match{Kind: s.Kind.String(), Statement: place + 1, Sid: st.Sid, Effect: st.Effect.String()}
+				if document < len(sources) {
+					m.Policy = sources[document].ID
+				}
+				if !yield(m) {
+					return
+				}
 			}
-			out = append(out, m)
 		}
 	}
-	return out
 }
 
 // Question is the check that was denied, as it was asked, for whoever looks for what would have allowed it: the request, all policies, and the

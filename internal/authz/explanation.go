@@ -1,6 +1,12 @@
 package authz
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+)
 
 // Explanation is what is kept of a decision: enough to tell why, and to ask the same question of other policies later.
 type Explanation struct {
@@ -35,26 +41,140 @@ func (d *Decision) Explain() *Explanation {
 		c := &d.Checks[i]
 		x.Checks = append(x.Checks, ExplainedCheck{Action: c.Action, Resource: c.Resource, Decision: c.Verdict.Decision.String(),
 			Account: c.Account, Context: c.Keys, Matched: d.Matches(c)})
-		x.By = c.Verdict.By.String()
-		if c.Verdict.Implicitly {
-			x.By, x.Reason = "", "the account's root user is allowed implicitly"
-		}
 	}
-	n := d.base
-	for name, values := range d.request.Since(0) {
-		if n--; n < 0 {
-			break
-		}
+	x.By, x.Reason = d.by()
+	for name, values := range d.common() {
 		x.Context[name] = values
 	}
 	return x
 }
 
-// AppendJSON appends the Explanation as one line of JSON to b.
-func (d *Decision) AppendJSON(b []byte) []byte {
-	text, err := json.Marshal(d.Explain())
-	if err != nil {
-		return append(b, "null"...) // Texts and lists of them: it cannot fail.
+// by tells which kind of policy decided, and why.
+func (d *Decision) by() (kind, reason string) {
+	if len(d.Checks) == 0 {
+		return "", d.Reason
 	}
-	return append(b, text...)
+	last := d.Checks[len(d.Checks)-1].Verdict
+	if last.Implicitly {
+		return "", "the account's root user is allowed implicitly"
+	}
+	return last.By.String(), d.Reason
+}
+
+// common visits the condition keys that all checks have.
+func (d *Decision) common() iter.Seq2[string, []string] {
+	return func(yield func(string, []string) bool) {
+		n := d.base
+		for name, values := range d.request.Since(0) {
+			if n--; n < 0 || !yield(name, values) {
+				return
+			}
+		}
+	}
+}
+
+// AppendJSON appends the Explanation as one line of JSON to b, as encoding/json would: every request of every caller takes this way.
+func (d *Decision) AppendJSON(b []byte) []byte {
+	b = append(b, `{"allowed":`...)
+	b = strconv.AppendBool(b, d.Allowed)
+	by, reason := d.by()
+	b = optional(b, "by", by)
+	b = optional(b, "reason", reason)
+	for i := range d.Checks {
+		b = append(b, [...]string{`,"checks":[`, `,`}[min(i, 1)]...)
+		b = d.appendCheck(b, &d.Checks[i])
+	}
+	if len(d.Checks) > 0 {
+		b = append(b, ']')
+	}
+	if d.base > 0 {
+		b = append(b, `,"context":`...)
+		b = appendKeys(b, d.common())
+	}
+	return append(b, '}')
+}
+
+func (d *Decision) appendCheck(b []byte, c *Check) []byte {
+	b = append(b, `{"action":`...)
+	b = appendText(b, c.Action)
+	b = append(b, `,"resource":`...)
+	b = appendText(b, c.Resource)
+	b = optional(b, "decision", c.Verdict.Decision.String())
+	b = optional(b, "account", c.Account)
+	if len(c.Keys) > 0 {
+		b = append(b, `,"context":`...)
+		b = appendKeys(b, func(yield func(string, []string) bool) {
+			for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
+				if !yield(name, c.Keys[name]) {
+					return
+				}
+			}
+		})
+	}
+	first := true
+	for m := range d.matches(c) {
+		if first {
+			b = append(b, `,"matched":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(b, `{"kind":`...)
+		b = appendText(b, m.Kind)
+		b = append(b, `,"policy":`...)
+		b = appendText(b, m.Policy)
+		b = optional(b, "sid", m.Sid)
+		b = append(b, `,"statement":`...)
+		b = strconv.AppendInt(b, int64(m.Statement), 10)
+		b = optional(b, "effect", m.Effect)
+		b = append(b, '}')
+	}
+	if !first {
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+func appendKeys(b []byte, keys iter.Seq2[string, []string]) []byte {
+	sep := byte('{')
+	for name, values := range keys {
+		b = append(b, sep)
+		sep = ','
+		b = appendText(b, name)
+		for i, v := range values {
+			b = append(b, [...]string{`:[`, `,`}[min(i, 1)]...)
+			b = appendText(b, v)
+		}
+		b = append(b, ']')
+	}
+	if sep == '{' {
+		b = append(b, '{')
+	}
+	return append(b, '}')
+}
+
+func optional(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, `":`...)
+	return appendText(b, value)
+}
+
+// appendText appends s as a JSON string: as it is where nothing in it needs an escape.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			text, err := json.Marshal(s)
+			if err != nil {
+				return append(b, `""`...) // A string can always be written.
+			}
+			return append(b, text...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
