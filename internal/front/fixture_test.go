@@ -19,6 +19,7 @@ import (
 	"carrel/internal/api/shape"
 	"carrel/internal/app"
 	"carrel/internal/audit"
+	"carrel/internal/authz"
 	"carrel/internal/awsproto"
 	"carrel/internal/clock"
 	"carrel/internal/front"
@@ -41,6 +42,7 @@ type house struct {
 	root   *state.AccessKey
 	nobody *state.AccessKey // of an IAM user without policies
 	off    *state.AccessKey // the root's, inactive
+	gone   *state.AccessKey // of a user who was deleted
 }
 
 // ledger keeps audit records in memory, and can be told that its disk is full.
@@ -140,6 +142,7 @@ func newHouse(t testing.TB) *house {
 		Codec: codec, Handlers: table, Audit: h.audit, Observer: uncounted{}, Clock: clock.System{}, Rand: rand.Reader,
 		Log:       slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Auth:      identity.New(identity.Config{DB: db, Clock: clock.System{}, Account: identitytest.Account, Region: identitytest.Region, Partition: identitytest.Partition}),
+		Authz:     &authz.Authorizer{DB: db, Account: identitytest.Account, Region: identitytest.Region, Partition: identitytest.Partition},
 		AccountID: identitytest.Account, Region: identitytest.Region, MaxBody: 1 << 20, Deadline: 30 * time.Second,
 	}
 	return h

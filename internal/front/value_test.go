@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"carrel/internal/api/shape"
@@ -184,6 +186,20 @@ func form(out url.Values, ec2 bool, prefix string, s *shape.Shape, flat bool, v 
 
 // smallestCall is the smallest valid request of an operation, unsigned.
 func smallestCall(t testing.TB, op *shape.Operation) *call {
+	t.Helper()
+	have, ok := smallestCalls.Load(op)
+	if !ok {
+		have, _ = smallestCalls.LoadOrStore(op, makeSmallestCall(t, op))
+	}
+	c := *have.(*call)
+	c.header, c.body = c.header.Clone(), slices.Clone(c.body)
+	return &c
+}
+
+// smallestCalls are those made before: the matrix asks for each many times.
+var smallestCalls sync.Map
+
+func makeSmallestCall(t testing.TB, op *shape.Operation) *call {
 	t.Helper()
 	members := []member{}
 	if op.Input != nil {
