@@ -95,7 +95,11 @@ func (a *Authorizer) begin(ask *Ask) *Decision {
 		d.set.Endpoint = e.Policy
 	}
 	a.setCaller(d, ask)
-	a.setCircumstances(d, ask.Circumstances)
+	region := a.Region
+	if ask.Op.Service.Name == "iam" {
+		region = identity.GlobalRegion(a.Partition)
+	}
+	a.setCircumstances(d, ask.Circumstances, region)
 	d.base = d.request.Mark()
 	return d
 }

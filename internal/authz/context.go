@@ -88,7 +88,7 @@ func (a *Authorizer) setSession(d *Decision, s *identity.Session, now time.Time)
 
 // setCircumstances sets what the listener knows. aws:SourceIp and the keys of an endpoint exclude each other, and only the listener says
 // which it is: no header does (VPC-1).
-func (a *Authorizer) setCircumstances(d *Decision, c *Circumstances) {
+func (a *Authorizer) setCircumstances(d *Decision, c *Circumstances, region string) {
 	r := &d.request
 	source := ""
 	if c.Source.IsValid() {
@@ -107,10 +107,6 @@ func (a *Authorizer) setCircumstances(d *Decision, c *Circumstances) {
 	r.Set(keySecureTransport, strconv.FormatBool(c.TLS))
 	r.Set(keyCurrentTime, c.Now.UTC().Format(timeLayout))
 	r.Set(keyEpochTime, strconv.FormatInt(c.Now.Unix(), 10))
-	region := a.Region
-	if d.op.Service.Name == "iam" {
-		region = identity.GlobalRegion(a.Partition)
-	}
 	r.Set(keyRequestedRegion, region)
 	r.Set(keyViaService, "false")
 	if c.UserAgent != "" {
