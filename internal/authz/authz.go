@@ -107,8 +107,9 @@ func (a *Authorizer) begin(ask *Ask) *Decision {
 // evaluate asks for each item and each pair until one is denied: AWS tells of one.
 func (a *Authorizer) evaluate(d *Decision, row *compiled, ask *Ask) {
 	d.Allowed = true
-	e := env{Authorizer: a, snapshot: d.snapshot, principal: ask.Principal}
+	e := env{Authorizer: a, snapshot: d.snapshot, principal: ask.Principal, op: ask.Op}
 	row.each(ask.Input, func(item input) bool {
+		e.in = item
 		mark := d.request.Mark()
 		row.setKeys(d, item)
 		for i := range row.pairs {
@@ -125,7 +126,7 @@ func (a *Authorizer) evaluate(d *Decision, row *compiled, ask *Ask) {
 
 // pair asks for one action on each resource that the item names. It is false once something is denied.
 func (a *Authorizer) pair(d *Decision, p *pair, item input, e *env) bool {
-	if p.when != nil && !item.has(p.when) {
+	if p.when != nil && !item.has(p.when) || slices.ContainsFunc(p.unless, item.has) {
 		return true
 	}
 	action := d.action
@@ -135,14 +136,7 @@ func (a *Authorizer) pair(d *Decision, p *pair, item input, e *env) bool {
 	if p.kind == nil {
 		return a.check(d, action, target{arn: "*"})
 	}
-	found := false
-	if p.path != nil {
-		item.texts(p.path, func(id string) bool {
-			found = true
-			return a.check(d, action, p.kind.target(e, id))
-		})
-	}
-	if !found {
+	if !p.ids(item, func(id string) bool { return a.check(d, action, p.kind.target(e, id)) }) {
 		return a.check(d, action, p.kind.nobody(e))
 	}
 	return d.Allowed
@@ -158,6 +152,9 @@ func (a *Authorizer) check(d *Decision, action policy.Action, t target) bool {
 		if t.also != "" {
 			d.request.Set(policy.NewKey(t.also+k), v)
 		}
+	}
+	for _, k := range t.keys {
+		d.request.Set(k.key, k.value)
 	}
 	c := Check{Action: action.String(), Resource: t.arn, Account: t.account, role: t.role}
 	for name, values := range d.request.Since(d.base) {

@@ -34,6 +34,7 @@ var (
 	keySourceIdentity  = policy.NewKey("aws:SourceIdentity")
 	keyResourceAccount = policy.NewKey("aws:ResourceAccount")
 	keyTagKeys         = policy.NewKey("aws:TagKeys")
+	keyEC2Region       = policy.NewKey("ec2:Region") // Of all actions of ec2.
 )
 
 const timeLayout = "2006-01-02T15:04:05Z"
@@ -108,6 +109,9 @@ func (a *Authorizer) setCircumstances(d *Decision, c *Circumstances, region stri
 	r.Set(keyCurrentTime, c.Now.UTC().Format(timeLayout))
 	r.Set(keyEpochTime, strconv.FormatInt(c.Now.Unix(), 10))
 	r.Set(keyRequestedRegion, region)
+	if d.op.Service.Name == "ec2" {
+		r.Set(keyEC2Region, region)
+	}
 	r.Set(keyViaService, "false")
 	if c.UserAgent != "" {
 		r.Set(keyUserAgent, c.UserAgent)

@@ -3,6 +3,7 @@ package authz
 import (
 	"strings"
 
+	"carrel/internal/api/shape"
 	"carrel/internal/arn"
 	"carrel/internal/identity"
 	"carrel/internal/policy"
@@ -33,9 +34,17 @@ type target struct {
 	tags    map[string]string
 	// also begins a second name of the keys of tags.
 	also string
+	// keys are condition keys that are the resource's own.
+	keys []keyed
 	// trust is the trust policy of a role that is to be assumed, and role whose it is.
 	trust *policy.Policy
 	role  *state.Role
+}
+
+// keyed is a condition key with its value.
+type keyed struct {
+	key   policy.Key
+	value string
 }
 
 // env is what targets are found in.
@@ -43,6 +52,8 @@ type env struct {
 	*Authorizer
 	snapshot  *state.Snapshot
 	principal identity.Principal
+	op        *shape.Operation
+	in        input
 }
 
 // target finds the resource of an id.
@@ -74,10 +85,20 @@ func (k *kind) arn(e *env, id string) string {
 }
 
 // at names the resource at a path of the input.
-func (k *kind) at(path string) on { return on{k, path} }
+func (k *kind) at(path string) on { return on{kind: k, path: path} }
+
+// given is the resource at a path of the input if there is one there.
+func (k *kind) given(path string) on { return on{kind: k, path: path, optional: true} }
 
 // any is any resource of the type.
-func (k *kind) any() on { return on{k, ""} }
+func (k *kind) any() on { return on{kind: k} }
+
+// below says where the request has the IAM path of something that is to be made, or that lists are cut down to. The kind's prefix then ends
+// before the path ("user").
+func (o on) below(under string) on {
+	o.under = under
+	return o
+}
 
 // tagsOf gives the tags of a record.
 func tagsOf[T any](d *state.Definition[T]) func(*env, string) map[string]string {

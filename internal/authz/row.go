@@ -32,6 +32,10 @@ type row struct {
 type on struct {
 	kind *kind
 	path string
+	// under is where the request has the IAM path that goes before the name ("/" when it has none); without a path the IAM path is all there is.
+	under string
+	// optional resources are asked for only when the request names one. When it names none of an operation's, all being optional, that is "*".
+	optional bool
 }
 
 // also is a further action on a resource. With when, only for requests that have something at that path.
@@ -68,7 +72,10 @@ type pair struct {
 	action policy.Action // empty: the operation's own
 	kind   *kind         // nil: "*"
 	path   path
+	under  path
 	when   path
+	// unless are paths where nothing may be.
+	unless []path
 }
 
 type keyAt struct {
@@ -113,11 +120,16 @@ func (r *row) compile(op *shape.Operation) *compiled {
 		steps, _ := walk(where, at, p)
 		return steps
 	}
+	without := pair{}
 	for _, o := range r.on {
-		c.pairs = append(c.pairs, pair{kind: o.kind, path: to(o.path)})
+		p := pair{kind: o.kind, path: to(o.path), under: to(o.under)}
+		if o.optional {
+			p.when, without.unless = p.path, append(without.unless, p.path)
+		}
+		c.pairs = append(c.pairs, p)
 	}
-	if len(r.on) == 0 {
-		c.pairs = append(c.pairs, pair{})
+	if len(without.unless) == len(r.on) {
+		c.pairs = append(c.pairs, without)
 	}
 	for _, o := range r.also {
 		c.pairs = append(c.pairs, pair{action: policy.NewAction(o.action), kind: o.on.kind, path: to(o.on.path), when: to(o.when)})
@@ -216,6 +228,29 @@ func (in input) texts(p path, visit func(string) bool) bool {
 // has tells whether something stands at a path.
 func (in input) has(p path) bool {
 	return !in.values(p, func(reflect.Value) bool { return false })
+}
+
+// ids visits the ids that the item has for a pair. It is false when there is none.
+func (p *pair) ids(in input, visit func(string) bool) bool {
+	under := ""
+	if p.under != nil {
+		in.texts(p.under, func(path string) bool { under = path; return false })
+		if under == "" {
+			under = "/"
+		}
+	}
+	found := false
+	if p.path != nil {
+		in.texts(p.path, func(id string) bool { found = true; return visit(under + id) })
+	}
+	switch {
+	case found || p.under == nil:
+		return found
+	case p.path != nil:
+		under += "*"
+	}
+	visit(under)
+	return true
 }
 
 // setKeys sets the keys that the request itself brings: its tags, and the service's own.

@@ -1,3 +1,0 @@
-package authz
-
-var iamRows, ec2Rows, dsRows, dsDataRows, cloudtrailRows table
