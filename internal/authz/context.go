@@ -109,7 +109,7 @@ func (a *Authorizer) setCircumstances(d *Decision, c *Circumstances, region stri
 	r.Set(keyCurrentTime, c.Now.UTC().Format(timeLayout))
 	r.Set(keyEpochTime, strconv.FormatInt(c.Now.Unix(), 10))
 	r.Set(keyRequestedRegion, region)
-	if d.op.Service.Name == "ec2" {
+	if d.op != nil && d.op.Service.Name == "ec2" {
 		r.Set(keyEC2Region, region)
 	}
 	r.Set(keyViaService, "false")

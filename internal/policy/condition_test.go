@@ -229,3 +229,22 @@ func TestInvalidTextIsReadAsTheReplacementCharacter(t *testing.T) {
 		}
 	}
 }
+
+func TestKeysAreVisitedInTheOrderTheyWereSet(t *testing.T) {
+	var r Request
+	r.Set(NewKey("aws:UserName"), "ada")
+	mark := r.Mark()
+	r.SetAll(NewKey("aws:TagKeys"), []string{"team", "cost"})
+	visit := func(mark, most int) (said string) {
+		for name, values := range r.Since(mark) {
+			said += fmt.Sprint(name, values, " ")
+			if most--; most == 0 {
+				break
+			}
+		}
+		return said
+	}
+	if all, first, last := visit(0, 9), visit(0, 1), visit(mark, 9); all != "aws:username[ada] aws:tagkeys[team cost] " || first != "aws:username[ada] " || last != "aws:tagkeys[team cost] " {
+		t.Errorf("%q, %q, %q", all, first, last)
+	}
+}
