@@ -43,61 +43,18 @@ type Record struct {
 	ErrorCode    string `json:"errorCode,omitempty"`
 	ErrorMessage string `json:"errorMessage,omitempty"`
 	// RequestParameters and ResponseElements are made by Parameters and Elements; the zero Document is null.
-	// ResponseElements of a call that only reads are never written.
 	RequestParameters Document `json:"requestParameters"`
 	ResponseElements  Document `json:"responseElements"`
-	RequestID         string   `json:"requestID"`
+	// Decision says how the call was authorised: made by DecisionDocument and written as the member "decision" of additionalEventData,
+	// CloudTrail's place for what is not of the request or the answer. The zero Document leaves the member out.
+	Decision  Document `json:"-"`
+	RequestID string   `json:"requestID"`
 	// EventID is a UUID of this record alone.
 	EventID            string      `json:"eventID"`
 	ReadOnly           bool        `json:"readOnly"`
 	RecipientAccountID string      `json:"recipientAccountId"`
 	VPCEndpointID      string      `json:"vpcEndpointId,omitempty"`
 	TLS                *TLSDetails `json:"tlsDetails,omitempty"`
-}
-
-// UserIdentity says who called. Empty members are left out.
-type UserIdentity struct {
-	// Type is "Root", "IAMUser", "AssumedRole", "AWSService" or "Unknown".
-	Type           string          `json:"type"`
-	PrincipalID    string          `json:"principalId,omitempty"`
-	ARN            string          `json:"arn,omitempty"`
-	AccountID      string          `json:"accountId,omitempty"`
-	AccessKeyID    string          `json:"accessKeyId,omitempty"`
-	UserName       string          `json:"userName,omitempty"`
-	SessionContext *SessionContext `json:"sessionContext,omitempty"`
-}
-
-// SessionContext describes temporary credentials.
-type SessionContext struct {
-	SessionIssuer SessionIssuer `json:"sessionIssuer"`
-	// CreationDate is when the credentials were issued, MFA whether a second factor was shown for them.
-	CreationDate time.Time `json:"creationDate"`
-	MFA          bool      `json:"mfaAuthenticated"`
-}
-
-// SessionIssuer is the role or user for whom temporary credentials were issued.
-type SessionIssuer struct {
-	Type        string `json:"type"`
-	PrincipalID string `json:"principalId"`
-	ARN         string `json:"arn"`
-	AccountID   string `json:"accountId"`
-	UserName    string `json:"userName"`
-}
-
-// UnmarshalJSON reads CloudTrail's spelling, where the attributes are strings in an object of their own.
-func (s *SessionContext) UnmarshalJSON(data []byte) error {
-	var w struct {
-		SessionIssuer SessionIssuer `json:"sessionIssuer"`
-		Attributes    struct {
-			CreationDate     time.Time `json:"creationDate"`
-			MFAAuthenticated string    `json:"mfaAuthenticated"`
-		} `json:"attributes"`
-	}
-	if err := json.Unmarshal(data, &w); err != nil {
-		return err
-	}
-	*s = SessionContext{SessionIssuer: w.SessionIssuer, CreationDate: w.Attributes.CreationDate, MFA: w.Attributes.MFAAuthenticated == "true"}
-	return nil
 }
 
 // TLSDetails are of the connection that carried the call.
@@ -140,6 +97,22 @@ func (d Document) String() string {
 
 const maxText = 1024
 
+// UnmarshalJSON reads a record as AppendJSON writes it.
+func (r *Record) UnmarshalJSON(data []byte) error {
+	type plain Record
+	w := struct {
+		*plain
+		Additional struct {
+			Decision Document `json:"decision"`
+		} `json:"additionalEventData"`
+	}{plain: (*plain)(r)}
+	if err := json.Unmarshal(data, &w); err != nil {
+		return err
+	}
+	r.Decision = w.Additional.Decision
+	return nil
+}
+
 // Check reports what every record must have and this one has not.
 func (r *Record) Check() error {
 	switch {
@@ -169,10 +142,12 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = optional(b, "errorMessage", cut(r.ErrorMessage, maxText))
 	b = append(b, `,"requestParameters":`...)
 	b = append(b, r.RequestParameters.String()...)
-	if b = append(b, `,"responseElements":`...); r.ReadOnly {
-		b = append(b, "null"...)
-	} else {
-		b = append(b, r.ResponseElements.String()...)
+	b = append(b, `,"responseElements":`...)
+	b = append(b, r.ResponseElements.String()...)
+	if r.Decision.raw != nil {
+		b = append(b, `,"additionalEventData":{"decision":`...)
+		b = append(b, r.Decision.raw...)
+		b = append(b, '}')
 	}
 	b = member(b, "requestID", r.RequestID)
 	b = member(b, "eventID", r.EventID)
@@ -187,32 +162,6 @@ func (r *Record) AppendJSON(b []byte) []byte {
 		b = member(b, "cipherSuite", t.CipherSuite)
 		b = optional(b, "clientProvidedHostHeader", cut(t.ClientProvidedHostHeader, maxText))
 		b = append(b, '}')
-	}
-	return append(b, '}')
-}
-
-func (u *UserIdentity) append(b []byte) []byte {
-	b = append(b, `{"type":`...)
-	b = text(b, u.Type)
-	b = optional(b, "principalId", u.PrincipalID)
-	b = optional(b, "arn", u.ARN)
-	b = optional(b, "accountId", u.AccountID)
-	b = optional(b, "accessKeyId", cut(u.AccessKeyID, maxText))
-	b = optional(b, "userName", u.UserName)
-	if s := u.SessionContext; s != nil {
-		b = append(b, `,"sessionContext":{"sessionIssuer":{"type":`...)
-		b = text(b, s.SessionIssuer.Type)
-		b = member(b, "principalId", s.SessionIssuer.PrincipalID)
-		b = member(b, "arn", s.SessionIssuer.ARN)
-		b = member(b, "accountId", s.SessionIssuer.AccountID)
-		b = member(b, "userName", s.SessionIssuer.UserName)
-		b = append(b, `},"attributes":{"creationDate":"`...)
-		b = s.CreationDate.UTC().AppendFormat(b, time.RFC3339)
-		if b = append(b, `","mfaAuthenticated":"`...); s.MFA {
-			b = append(b, `true"}}`...)
-		} else {
-			b = append(b, `false"}}`...)
-		}
 	}
 	return append(b, '}')
 }

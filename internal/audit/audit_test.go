@@ -160,6 +160,7 @@ func TestRecordsAreShapedLikeCloudTrails(t *testing.T) {
 	})
 	t.Run("a call that reads has null response elements, one that failed its error", func(t *testing.T) {
 		r := record("e2")
+		r.ResponseElements = Document{}
 		r.ReadOnly, r.ErrorCode, r.ErrorMessage, r.VPCEndpointID = true, "AccessDenied", "no", "vpce-1"
 		got := string(r.AppendJSON(nil))
 		for _, want := range []string{`"responseElements":null`, `"errorCode":"AccessDenied","errorMessage":"no"`, `"readOnly":true`, `"vpcEndpointId":"vpce-1"`} {

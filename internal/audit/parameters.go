@@ -24,8 +24,8 @@ const (
 )
 
 // Parameters renders an operation's typed input (a pointer to its struct) as CloudTrail's requestParameters: members in the
-// model's order with their first letter in lower case, absent ones left out, values that the model calls sensitive replaced by
-// HIDDEN_DUE_TO_SECURITY_REASONS. Lists and maps are cut at 256 elements, strings at 4 KiB, the whole at 100 KiB: then a member
+// model's order with their first letter in lower case, absent ones left out, values that the model calls sensitive, or whose
+// member's name says that they are secret, replaced by HIDDEN_DUE_TO_SECURITY_REASONS. Lists and maps are cut at 256 elements, strings at 4 KiB, the whole at 100 KiB: then a member
 // "truncated" says so, and values behind the limit read TRUNCATED. Input without any member is null.
 // A value that does not fit its descriptor is hidden too: better to show too little than a secret.
 func Parameters(op *shape.Operation, input any) Document {
@@ -155,6 +155,10 @@ func (r *renderer) structure(s *shape.Shape, v reflect.Value) {
 		}
 		r.comma(&first)
 		r.name(s.Fields[i].Name)
+		if secrets[s.Fields[i].Name] {
+			r.word(hidden)
+			continue
+		}
 		r.value(s.Fields[i].Of, f)
 	}
 	r.buf = append(r.buf, '}')

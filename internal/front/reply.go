@@ -12,7 +12,6 @@ import (
 	"carrel/internal/awserr"
 	"carrel/internal/awsproto"
 	"carrel/internal/ident"
-	"carrel/internal/identity"
 )
 
 // Headers of every answer. Their values are shared and never changed.
@@ -75,7 +74,7 @@ func (d *Door) record(ctx context.Context, x *exchange) {
 
 func (d *Door) event(x *exchange) *audit.Record {
 	rec := &audit.Record{
-		UserIdentity: audit.UserIdentity{Type: "Unknown"},
+		UserIdentity: userIdentity(x),
 		EventTime:    x.started, EventSource: "unknown", EventName: "Unknown", AWSRegion: d.Region,
 		SourceIPAddress: x.peer.String(), UserAgent: x.req.UserAgent(),
 		RequestID: x.id, EventID: ident.UUID(d.Rand), RecipientAccountID: d.AccountID,
@@ -84,18 +83,12 @@ func (d *Door) event(x *exchange) *audit.Record {
 	if x.service != nil {
 		rec.EventSource = x.service.Name + ".amazonaws.com"
 	}
-	if p := x.principal; !p.IsZero() {
-		rec.UserIdentity = audit.UserIdentity{Type: string(p.Type()), PrincipalID: p.UserID(), ARN: p.ARN(), AccountID: p.AccountID(), AccessKeyID: p.AccessKeyID()}
-		if p.Type() == identity.IAMUser {
-			rec.UserIdentity.UserName = p.Name()
-		}
-	}
 	if x.op != nil {
 		rec.EventName, rec.ReadOnly = x.op.Name, x.op.ReadOnly
 		if x.input != nil {
 			rec.RequestParameters = audit.Parameters(x.op, x.input)
 		}
-		if x.output != nil && !x.op.ReadOnly && x.err == nil {
+		if x.output != nil && x.err == nil && answered(x.op) {
 			rec.ResponseElements = audit.Elements(x.op, x.output)
 		}
 	}

@@ -1,0 +1,52 @@
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxDecision is the most bytes that the document of a decision may have.
+const MaxDecision = 32 << 10
+
+// DecisionDocument makes the document of a decision out of the JSON object that authz writes. It is refused when it is not one valid object, does not
+// stand on one line, or has more than MaxDecision bytes: the caller then says less. Statement ids, tags and resource names stand in it, which clients
+// choose: characters that could end a line or reorder what is shown are escaped, what is not UTF-8 becomes U+FFFD.
+func DecisionDocument(object []byte) (Document, error) {
+	if len(object) > MaxDecision {
+		return Document{}, fmt.Errorf("decision document: %d bytes, at most %d", len(object), MaxDecision)
+	}
+	if len(object) == 0 || object[0] != '{' || !json.Valid(object) {
+		return Document{}, errors.New("decision document: not a JSON object")
+	}
+	b := make([]byte, 0, len(object))
+	for i := 0; i < len(object); {
+		c := object[i]
+		switch {
+		case c < ' ':
+			// Valid JSON has controls between its tokens only.
+			return Document{}, errors.New("decision document: white space other than blanks")
+		case c < utf8.RuneSelf:
+			if i++; c == 0x7f {
+				b = escapeByte(b, c)
+			} else {
+				b = append(b, c)
+			}
+			continue
+		}
+		// Other characters stand within strings only.
+		r, size := utf8.DecodeRune(object[i:])
+		if (r != utf8.RuneError || size > 1) && unicode.IsPrint(r) {
+			b = append(b, object[i:i+size]...)
+		} else {
+			b = escapeRune(b, r)
+		}
+		i += size
+	}
+	if len(b) > MaxDecision {
+		return Document{}, fmt.Errorf("decision document: %d bytes when escaped, at most %d", len(b), MaxDecision)
+	}
+	return Document{raw: b}, nil
+}
