@@ -88,8 +88,8 @@ func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Proce
 		return nil, err
 	}
 	h.later(h.evidence.Close)
-	if h.audit, err = audit.Open(audit.Config{Dir: conf.Audit.Dir, Evidence: h.evidence, Clock: clock.System{}, FileBytes: conf.Audit.MaxFileBytes}); err != nil {
-		return nil, fmt.Errorf("%w; restore %s from a backup; nothing was changed in it", err, conf.Audit.Dir)
+	if err = h.openAudit(); err != nil {
+		return nil, err
 	}
 	if conf.Simulate {
 		err = h.openSimulation()
@@ -102,6 +102,20 @@ func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Proce
 	// Last of all, because it may write: a start that is refused leaves everything as it was.
 	h.certificates, err = h.authority.Server(subject)
 	return h, err
+}
+
+// openAudit opens the audit log. The account and the Region in records of its own are known by the time it runs.
+func (h *house) openAudit() (err error) {
+	conf := h.conf.Audit
+	h.audit, err = audit.Open(audit.Config{
+		Dir: conf.Dir, Evidence: h.evidence, Clock: clock.System{}, FileBytes: conf.MaxFileBytes, Failure: audit.Failure(conf.OnFailure), Rand: random, Log: h.log,
+		Place: func() (account, region string) { return h.installation.AccountID, h.installation.Region },
+	})
+	if err != nil {
+		return fmt.Errorf("%w; restore %s from a backup; nothing was changed in it", err, conf.Dir)
+	}
+	h.metrics.Gauge("carrel_audit_records_lost", "Audit records that could not be written since the start.", func() float64 { return float64(h.audit.Lost()) })
+	return nil
 }
 
 func (h *house) later(close func() error) { h.closers = append(h.closers, close) }

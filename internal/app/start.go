@@ -15,6 +15,7 @@ import (
 	"carrel/internal/api/shape"
 	"carrel/internal/api/sts"
 	"carrel/internal/api/workspaces"
+	"carrel/internal/audit"
 	"carrel/internal/authz"
 	"carrel/internal/awsproto"
 	"carrel/internal/bootstrap"
@@ -205,7 +206,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	limits := front.Limits{Header: r.HeaderTimeout, Body: r.BodyTimeout, Deadline: r.Deadline, Idle: r.IdleTimeout}
 	i := h.installation
 	door := &front.Door{
-		Codec: codec, Handlers: h.handlers(), Audit: h.audit, Strangers: front.NewStrangers(clock.System{}), Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
+		Codec: codec, Handlers: h.handlers(), Audit: h.audit, AuditFailure: audit.Failure(h.conf.Audit.OnFailure), Strangers: front.NewStrangers(clock.System{}), Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
 		Auth:      identity.New(identity.Config{DB: h.db, Clock: clock.System{}, Account: i.AccountID, Region: i.Region, Partition: i.Partition}),
 		Authz:     &authz.Authorizer{DB: h.db, Account: i.AccountID, Region: i.Region, Partition: i.Partition},
 		AccountID: i.AccountID, Region: i.Region, MaxBody: r.MaxBodyBytes, Deadline: r.Deadline,

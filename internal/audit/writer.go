@@ -2,9 +2,12 @@ package audit
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -25,8 +28,15 @@ type Config struct {
 	DigestEvery time.Duration
 	// SyncEvery is the longest time that records not asked to be durable stay without fsync; default 100 ms.
 	SyncEvery time.Duration
-	// QueueBytes bounds the records that wait for the disk; default 8 MiB. Behind it Write waits.
+	// QueueBytes bounds the records that wait for the disk; default 8 MiB. Behind it Write waits, or refuses while the disk fails.
 	QueueBytes int
+	// Failure is what becomes of a record that cannot be written; default Stop.
+	Failure Failure
+	// Place gives the account and the Region of records of the log's own, those of a gap; default none. Rand makes their ids; default crypto/rand's.
+	Place func() (account, region string)
+	Rand  io.Reader
+	// Log is told when the disk begins to fail and when it is well again; default nobody.
+	Log *slog.Logger
 }
 
 func (c *Config) defaults() {
@@ -41,6 +51,18 @@ func (c *Config) defaults() {
 	}
 	if c.QueueBytes <= 0 {
 		c.QueueBytes = 8 << 20
+	}
+	if c.Failure == "" {
+		c.Failure = Stop
+	}
+	if c.Place == nil {
+		c.Place = func() (string, string) { return "", "" }
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 }
 
@@ -69,6 +91,11 @@ type Writer struct {
 	closed bool
 	// health is the last attempt's error, unsigned the last digest's.
 	health, unsigned error
+	// lost are the records refused that no record tells of yet; telling is the entry of one that does, until it is durable, told how many it tells of.
+	lost      gap
+	lostTotal uint64
+	telling   *entry
+	told      int
 }
 
 // entry is one record on its way.
@@ -114,12 +141,22 @@ func (w *Writer) Health() error {
 // Write puts a record into the log. rec is not kept.
 //
 // With durable, it returns once the record is on disk (calls that come together share one fsync), or with an error when the record
-// is not in the log and will not be: the caller must then fail closed. Without, it returns once the record is written (see writeNow)
+// is not in the log and will not be: the caller must then fail closed. With Config.Failure Continue it is kept instead, as one without durable is.
+// Without, it returns once the record is written (see writeNow)
 // or queued to be written at once; it is synced within SyncEvery, kept and tried again while the disk fails, and lost only with the
 // process when it was still queued.
-// A full queue makes Write wait. When ctx ends first, a durable record may or may not be written.
-// After Run has ended, the error is fs.ErrClosed.
+// A full queue makes Write wait; while the disk fails it is an error. When ctx ends first, a durable record may or may not be written.
+// After Run has ended, the error is fs.ErrClosed. What Write refuses is counted, and told by a record of its own when there can be one (GapEvent).
 func (w *Writer) Write(ctx context.Context, rec *Record, durable bool) error {
+	err := w.write(ctx, rec, durable)
+	if err != nil {
+		w.lose(rec, err)
+		return fmt.Errorf("audit %s: %w", rec.EventID, err)
+	}
+	return nil
+}
+
+func (w *Writer) write(ctx context.Context, rec *Record, durable bool) error {
 	if err := rec.Check(); err != nil {
 		return err
 	}
@@ -127,7 +164,7 @@ func (w *Writer) Write(ctx context.Context, rec *Record, durable bool) error {
 	e.json, e.durable = rec.AppendJSON(e.json[:0]), durable
 	if err := w.enqueue(ctx, e); err != nil {
 		w.recycle(e)
-		return fmt.Errorf("audit %s: %w", rec.EventID, err)
+		return err
 	}
 	if !durable {
 		if !w.writeNow() {
@@ -138,22 +175,26 @@ func (w *Writer) Write(ctx context.Context, rec *Record, durable bool) error {
 	w.nudge()
 	select {
 	case err := <-e.done:
-		w.recycle(e)
-		if err != nil {
-			return fmt.Errorf("audit %s: %w", rec.EventID, err)
+		if err != nil && w.cfg.Failure == Continue {
+			e.durable = false
+			if w.enqueue(ctx, e) == nil {
+				w.nudge()
+				return nil
+			}
 		}
-		return nil
+		w.recycle(e)
+		return err
 	case <-ctx.Done():
 		// e is still Run's: it must not be used again.
-		return fmt.Errorf("audit %s: %w", rec.EventID, ctx.Err())
+		return ctx.Err()
 	}
 }
 
 func (w *Writer) enqueue(ctx context.Context, e *entry) error {
 	w.mu.Lock()
 	for !w.closed && w.queued > 0 && w.queued+len(e.json) > w.cfg.QueueBytes {
-		if e.durable && w.health != nil {
-			// The disk refuses; waiting would only delay the answer.
+		if w.health != nil {
+			// The disk refuses; waiting would only delay the answer, and hold whoever waits for as long as it does.
 			err := w.health
 			w.mu.Unlock()
 			return err
@@ -251,8 +292,11 @@ func (w *Writer) Run(ctx context.Context) error {
 // owing means that there are records that are not durable yet and must be seen to after a while.
 func (w *Writer) flush(sync bool) (owing bool) {
 	w.mu.Lock()
-	batch := w.queue
+	batch, before := w.queue, w.health
 	w.queue, w.awaited = w.spare[:0], 0
+	if e := w.takeGap(); e != nil {
+		batch = append(batch, e)
+	}
 	w.mu.Unlock()
 
 	err := w.rotate(len(batch))
@@ -269,11 +313,14 @@ func (w *Writer) flush(sync bool) (owing bool) {
 	var keep []*entry
 	if err != nil {
 		keep = w.tail.rollback()
+	} else if len(batch) == 0 {
+		// Nothing was written: that says nothing new of the disk.
+		err = before
 	}
-	w.settle(batch, keep, err)
+	untold := w.settle(batch, keep, err)
 	clear(batch)
 	w.spare = batch
-	return len(keep) > 0 || len(w.tail.unsynced) > 0
+	return len(keep) > 0 || len(w.tail.unsynced) > 0 || untold
 }
 
 // rotate begins a new file when the current one is full or of another day.
@@ -290,10 +337,12 @@ func (w *Writer) rotate(records int) error {
 	return w.tail.next(now)
 }
 
-// settle answers those who wait, and keeps what failed and nobody waits for, in its order, for the next attempt.
-func (w *Writer) settle(batch, keep []*entry, err error) {
+// settle answers those who wait, and keeps what failed and nobody waits for, in its order, for the next attempt. untold: records are lost of which no
+// record tells yet.
+func (w *Writer) settle(batch, keep []*entry, err error) (untold bool) {
 	settled := w.tail.settled
 	w.mu.Lock()
+	w.note(w.health, err)
 	w.health = err
 	if len(keep) > 0 {
 		w.queue = append(keep, w.queue...)
@@ -305,11 +354,15 @@ func (w *Writer) settle(batch, keep []*entry, err error) {
 	}
 	for _, e := range settled {
 		w.queued -= len(e.json)
+		if e == w.telling {
+			w.telling, w.told = nil, 0
+		}
 	}
 	if w.room != nil {
 		close(w.room)
 		w.room = nil
 	}
+	untold = w.lost.total > 0
 	w.mu.Unlock()
 	for _, e := range batch {
 		if e.durable {
@@ -320,6 +373,7 @@ func (w *Writer) settle(batch, keep []*entry, err error) {
 		w.recycle(e)
 	}
 	w.tail.settled = settled[:0]
+	return untold
 }
 
 // recycle keeps an entry for reuse, unless a rare large record made it large.
@@ -350,10 +404,16 @@ func (w *Writer) finish() error {
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
-	w.flush(true)
+	// Twice: what was lost while a record of a gap was under way gets one behind it.
+	for range 2 {
+		w.flush(true)
+	}
 	w.sign(true)
 	w.mu.Lock()
-	left := len(w.queue)
+	left := len(w.queue) + w.lost.total + w.told
+	if w.telling != nil {
+		left--
+	}
 	w.queue = nil
 	w.mu.Unlock()
 	if err := errors.Join(w.Health(), w.tail.close()); err != nil {

@@ -192,6 +192,10 @@ type Audit struct {
 	Dir string `yaml:"dir"`
 	// Size in bytes at which a file is closed and the next one begun. Default 67108864 (64 MiB). At least 65536.
 	MaxFileBytes int64 `yaml:"maxFileBytes"`
+	// What happens to calls while the audit log cannot be written: stop, stop-all or continue. Default stop: changes are refused, reads go on while
+	// 8 MiB of their records (about 7000) wait in memory. stop-all: every call waits until its record is on disk (slower), and is refused without.
+	// continue: nothing is refused; what finds no room in memory is lost, logged, counted, and told of by the log itself when it can be written again.
+	OnFailure string `yaml:"onFailure"`
 }
 
 // Requests bounds API requests.

@@ -36,6 +36,7 @@ func (c *Config) Complete() {
 	c.Limits.complete()
 	fill(&c.Audit.Dir, filepath.Join(c.State.Dir, "audit"))
 	fill(&c.Audit.MaxFileBytes, 64<<20)
+	fill(&c.Audit.OnFailure, "stop")
 	fill(&c.Requests.MaxBodyBytes, 1<<20)
 	fill(&c.Requests.HeaderTimeout, 10*time.Second)
 	fill(&c.Requests.BodyTimeout, 30*time.Second)

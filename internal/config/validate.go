@@ -62,6 +62,7 @@ func (c *Config) Validate() error {
 	oneOf(&p, "log.format", full.Log.Format, "text", "json")
 	full.Limits.validate(&p)
 	between(&p, "audit.maxFileBytes", full.Audit.MaxFileBytes, span[int64]{64 << 10, 1 << 40})
+	oneOf(&p, "audit.onFailure", full.Audit.OnFailure, "stop", "stop-all", "continue")
 	full.Requests.validate(&p)
 	if len(p) > 0 {
 		return p

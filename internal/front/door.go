@@ -34,7 +34,7 @@ type Observer interface {
 	Request(service, operation, code string, took time.Duration)
 }
 
-// Door is the API door. All fields but Strangers must be set.
+// Door is the API door. All fields but Strangers and AuditFailure must be set.
 type Door struct {
 	// Codec knows the services: the credential scope chooses among them.
 	Codec    *awsproto.Codec
@@ -42,6 +42,8 @@ type Door struct {
 	Auth     *identity.Authenticator
 	Authz    *authz.Authorizer
 	Audit    Auditor
+	// AuditFailure says which calls must not happen while Audit cannot be written; empty: audit.Stop.
+	AuditFailure audit.Failure
 	// Strangers bounds the records of unauthenticated failures; nil: each is recorded. Whoever sets it runs it.
 	Strangers *Strangers
 	Observer  Observer

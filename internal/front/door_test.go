@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"carrel/internal/audit"
 	"carrel/internal/awserr"
 	"carrel/internal/service"
 )
@@ -85,6 +86,52 @@ func TestWithoutAuditLogNothingChanges(t *testing.T) {
 	if a := h.send(t, h.change(t).request()); a.status != 500 || strings.Contains(a.text, "space") {
 		t.Errorf("a change without its record looks done: %d %s", a.status, a.text)
 	}
+}
+
+func TestWhatHappensWithoutAuditLogIsAsConfigured(t *testing.T) {
+	for _, c := range []struct {
+		how              audit.Failure
+		name             string
+		sick, full       error
+		change, describe int
+	}{
+		{audit.Stop, "a log that is known to fail", errDisk, nil, 503, 200},
+		{audit.Stop, "a record that cannot be written", nil, errDisk, 500, 500},
+		{audit.StopAll, "a log that is known to fail", errDisk, nil, 503, 503},
+		{audit.StopAll, "a record that cannot be written", nil, errDisk, 500, 500},
+		{audit.Continue, "a log that is known to fail", errDisk, nil, 200, 200},
+		{audit.Continue, "a record that cannot be written", nil, errDisk, 200, 200},
+	} {
+		t.Run(string(c.how)+": "+c.name, func(t *testing.T) {
+			h := newHouse(t)
+			h.AuditFailure, h.audit.sick, h.audit.full = c.how, c.sick, c.full
+			before := h.db.Snapshot().Revision()
+			a := h.send(t, h.change(t).request())
+			if a.status != c.change || strings.Contains(a.text, "space") {
+				t.Errorf("a change: %d %s", a.status, a.text)
+			}
+			if refused := h.db.Snapshot().Revision() == before; refused != (c.change == 503) {
+				t.Errorf("answered %d, changed nothing: %t", a.status, refused)
+			}
+			if a := h.send(t, h.describe(t).request()); a.status != c.describe || strings.Contains(a.text, "space") {
+				t.Errorf("a read: %d %s", a.status, a.text)
+			}
+			if c.full != nil && strings.Count(h.log.String(), "audit record not written") != 2 {
+				t.Errorf("R15: not told of each record:\n%s", h.log)
+			}
+		})
+	}
+	t.Run("stop-all: a call that only reads waits for its record, too", func(t *testing.T) {
+		h := newHouse(t)
+		for _, want := range []bool{false, true} {
+			if want {
+				h.AuditFailure = audit.StopAll
+			}
+			if a := h.send(t, h.describe(t).request()); a.status != 200 || h.audit.durable[h.audit.len()-1] != want {
+				t.Errorf("%d %s: waited for: %t, want %t", a.status, a.text, !want, want)
+			}
+		}
+	})
 }
 
 func TestReadRefusesWhatCanBeReadTwoWays(t *testing.T) {

@@ -14,11 +14,8 @@ func (d *Door) handle(ctx context.Context, x *exchange) *awserr.Error {
 	if !ok {
 		return awsproto.Unimplemented(x.op)
 	}
-	if !x.op.ReadOnly {
-		// A change that could not be recorded afterwards must not happen at all.
-		if err := d.Audit.Health(); err != nil {
-			return awserr.New(awserr.Unavailable, "The audit log cannot be written; changes are refused until it can.").Because(err)
-		}
+	if err := d.recordable(x.op); err != nil {
+		return err
 	}
 	out, err := h(ctx, service.Call{Principal: x.principal, RequestID: x.id, Source: x.peer, Lend: x.lend}, x.input)
 	if err != nil {

@@ -57,16 +57,15 @@ func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
 }
 
 // record writes the CloudTrail record. A change waits until its record is on disk; a record that cannot be written turns the answer
-// into a fault, because what is not recorded must not look done.
+// into a fault, because what is not recorded must not look done. Where the installation goes on without, the audit log itself tells of the gap.
 func (d *Door) record(ctx context.Context, x *exchange) {
 	if !d.recorded(x) {
 		return
 	}
 	rec := d.event(x)
-	changed := x.err == nil && !x.op.ReadOnly
-	if err := d.Audit.Write(context.WithoutCancel(ctx), rec, changed); err != nil {
+	if err := d.Audit.Write(context.WithoutCancel(ctx), rec, d.awaited(x)); err != nil {
 		d.Log.Error("audit record not written", "request", x.id, "operation", rec.EventName, "error", err)
-		if x.err == nil {
+		if x.err == nil && d.AuditFailure != audit.Continue {
 			x.err = awserr.Fault(err)
 		}
 	}
