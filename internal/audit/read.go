@@ -97,21 +97,24 @@ func readSegment(dir string, s segment, filter Filter, yield func(Event, error) 
 }
 
 func backwards(f *os.File, at int64, filter Filter, yield func(Event, error) bool) (bool, error) {
-	for at > 0 {
-		line, start, err := lineBefore(f, at)
-		if err != nil {
-			return false, err
+	lines := linesBefore(f, at)
+	for {
+		line, start, err := lines.next()
+		if errors.Is(err, io.EOF) {
+			return true, nil
 		}
-		e, match, err := filter.event(line)
+		var e Event
+		var match bool
+		if err == nil {
+			e, match, err = filter.event(line)
+		}
 		if err != nil {
 			return false, fmt.Errorf("line at byte %d: %w", start, err)
 		}
 		if match && !yield(e, nil) {
 			return false, nil
 		}
-		at = start
 	}
-	return true, nil
 }
 
 func forwards(f *os.File, whole int64, filter Filter, yield func(Event, error) bool) (bool, error) {

@@ -135,6 +135,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"negative limits", func(c *Config) { c.Limits = Limits{Workspaces: -1, IPGroups: -1, Directories: -1, Users: -1} },
 			"limits.workspaces limits.ipGroups limits.directories limits.users"},
 		{"tiny bodies and files", func(c *Config) { c.Requests.MaxBodyBytes, c.Audit.MaxFileBytes = 1, 1 }, "audit.maxFileBytes requests.maxBodyBytes"},
+		{"an audit log that may drop records", func(c *Config) { c.Audit.OnFailure = "drop" }, "audit.onFailure"},
 		{"endless time", func(c *Config) { c.Requests.HeaderTimeout, c.Requests.IdleTimeout = 2*time.Hour, 1 }, "requests.headerTimeout requests.idleTimeout"},
 		{"people asked about without a pause, and forgiven for ever", func(c *Config) { c.Portal.Recheck, c.Portal.DirectoryGrace = 1, 24*time.Hour }, "portal.recheck portal.directoryGrace"},
 		{"all of it", func(c *Config) {

@@ -49,7 +49,7 @@ var (
 		{Name: "Resources", Of: &shResourceList},
 		{Name: "Username", Of: &shString},
 	}}
-	shEventCategory                     = shape.Shape{Name: "EventCategory", Kind: shape.String, Check: &shape.Check{Enum: []string{"insight"}}}
+	shEventCategory                     = shape.Shape{Name: "EventCategory", Kind: shape.String, Check: &shape.Check{Enum: []string{"insight"}, Exception: "InvalidEventCategoryException"}}
 	shEventDataStoreARNInvalidException = shape.Shape{Name: "EventDataStoreARNInvalidException", Kind: shape.Structure}
 	shEventDataStoreNotFoundException   = shape.Shape{Name: "EventDataStoreNotFoundException", Kind: shape.Structure}
 	shEventSelector                     = shape.Shape{Name: "EventSelector", Kind: shape.Structure, Fields: []shape.Field{
@@ -133,8 +133,8 @@ var (
 		{Name: "AttributeKey", Of: &shLookupAttributeKey, Required: true},
 		{Name: "AttributeValue", Of: &shLookupAttributeValue, Required: true},
 	}}
-	shLookupAttributeKey   = shape.Shape{Name: "LookupAttributeKey", Kind: shape.String, Check: &shape.Check{Enum: []string{"EventId", "EventName", "ReadOnly", "Username", "ResourceType", "ResourceName", "EventSource", "AccessKeyId"}}}
-	shLookupAttributeValue = shape.Shape{Name: "LookupAttributeValue", Kind: shape.String, Check: &shape.Check{Min: 1, HasMin: true, Max: 2000, HasMax: true}}
+	shLookupAttributeKey   = shape.Shape{Name: "LookupAttributeKey", Kind: shape.String, Check: &shape.Check{Enum: []string{"EventId", "EventName", "ReadOnly", "Username", "ResourceType", "ResourceName", "EventSource", "AccessKeyId"}, Exception: "InvalidLookupAttributesException"}}
+	shLookupAttributeValue = shape.Shape{Name: "LookupAttributeValue", Kind: shape.String, Check: &shape.Check{Min: 1, HasMin: true, Max: 2000, HasMax: true, Exception: "InvalidLookupAttributesException"}}
 	shLookupAttributesList = shape.Shape{Name: "LookupAttributesList", Kind: shape.List, Elem: &shLookupAttribute}
 	shLookupEventsRequest  = shape.Shape{Name: "LookupEventsRequest", Kind: shape.Structure, Fields: []shape.Field{
 		{Name: "EndTime", Of: &shDate},
@@ -148,7 +148,7 @@ var (
 		{Name: "Events", Of: &shEventsList},
 		{Name: "NextToken", Of: &shNextToken},
 	}}
-	shMaxResults                            = shape.Shape{Name: "MaxResults", Kind: shape.Integer, Check: &shape.Check{Min: 1, HasMin: true, Max: 50, HasMax: true}}
+	shMaxResults                            = shape.Shape{Name: "MaxResults", Kind: shape.Integer, Check: &shape.Check{Min: 1, HasMin: true, Max: 50, HasMax: true, Exception: "InvalidMaxResultsException"}}
 	shNextToken                             = shape.Shape{Name: "NextToken", Kind: shape.String}
 	shNoManagementAccountSLRExistsException = shape.Shape{Name: "NoManagementAccountSLRExistsException", Kind: shape.Structure}
 	shOperationNotPermittedException        = shape.Shape{Name: "OperationNotPermittedException", Kind: shape.Structure}

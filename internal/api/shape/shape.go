@@ -54,6 +54,8 @@ type Check struct {
 	HasMin, HasMax bool
 	Pattern        string
 	Enum           []string
+	// Exception is the service's own exception that answers a value against these constraints, empty for the common ValidationException.
+	Exception string
 }
 
 // Location is where a restJson member travels.

@@ -37,6 +37,8 @@ type Violation struct {
 	Value string
 	// Constraint is the sentence about it: "Member must not be null".
 	Constraint string
+	// Exception is the service's own answer to it (Check.Exception), or empty.
+	Exception string
 }
 
 // String is the violation as it stands in AWS's message.
@@ -78,9 +80,13 @@ func (v Violations) Message() string {
 	return b.String()
 }
 
-// CheckInput validates the input of an operation and answers a Validation error in AWS's wording, or nil.
+// CheckInput validates the input of an operation and answers a Validation error in AWS's wording, the service's own exception when the first violation
+// has one, or nil.
 func CheckInput(op *Operation, input any) *awserr.Error {
 	if v := Validate(op, input); v.Total > 0 {
+		if code := v.List[0].Exception; code != "" {
+			return awserr.Model(code, "%s", v.Message())
+		}
 		return awserr.New(awserr.Validation, "%s", v.Message())
 	}
 	return nil
@@ -141,7 +147,11 @@ func (c *checker) report(s *Shape, v reflect.Value, rule Rule, constraint string
 	if len(c.found.List) == maxListed {
 		return
 	}
-	c.found.List = append(c.found.List, Violation{Rule: rule, Path: c.spell(), Value: shown(s, v), Constraint: constraint})
+	found := Violation{Rule: rule, Path: c.spell(), Value: shown(s, v), Constraint: constraint}
+	if s.Check != nil && rule != Required {
+		found.Exception = s.Check.Exception
+	}
+	c.found.List = append(c.found.List, found)
 }
 
 func (c *checker) value(n *node, v reflect.Value) {

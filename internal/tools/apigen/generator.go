@@ -37,6 +37,15 @@ func newGenerator(s serviceDef, m *model, modelled int) (*generator, error) {
 	return g, nil
 }
 
+// exceptions names, by service and shape, the exception with which a service answers a value against the shape's constraints. Models do not say it;
+// CloudTrail's documentation of LookupEvents does.
+var exceptions = map[string]map[string]string{
+	"cloudtrail": {
+		"MaxResults": "InvalidMaxResultsException", "EventCategory": "InvalidEventCategoryException",
+		"LookupAttributeKey": "InvalidLookupAttributesException", "LookupAttributeValue": "InvalidLookupAttributesException",
+	},
+}
+
 // check refuses a model that cannot be carried over completely.
 func (g *generator) check() error {
 	var errs []error
@@ -54,6 +63,11 @@ func (g *generator) check() error {
 			if _, ok := locations[s.Members[n].Location]; !ok {
 				errs = append(errs, fmt.Errorf("shape %s: member %s is in unknown place %q", name, n, s.Members[n].Location))
 			}
+		}
+	}
+	for name, code := range exceptions[g.name] {
+		if g.m.Shapes[name] == nil || g.m.Shapes[code] == nil {
+			errs = append(errs, fmt.Errorf("exception %s of shape %s: the model has not both", code, name))
 		}
 	}
 	if _, ok := protocols[g.m.meta("protocol")]; !ok {

@@ -154,7 +154,7 @@ func (g *generator) writeShape(name string) {
 	g.flag("Sensitive", s.Sensitive)
 	g.flag("Union", s.Union)
 	g.text("TimeFormat", s.TimestampFormat)
-	g.writeCheck(s)
+	g.writeCheck(name, s)
 	if len(s.Members) > 0 {
 		g.p(", Fields: []shape.Field{\n")
 		for i, m := range sortedKeys(s.Members) {
@@ -184,7 +184,7 @@ func (g *generator) flag(field string, set bool) {
 	}
 }
 
-func (g *generator) writeCheck(s *shapeDef) {
+func (g *generator) writeCheck(name string, s *shapeDef) {
 	min, hasMin, err1 := bound(s.Min)
 	max, hasMax, err2 := bound(s.Max)
 	for _, err := range []error{err1, err2} {
@@ -207,6 +207,9 @@ func (g *generator) writeCheck(s *shapeDef) {
 	}
 	if len(s.Enum) > 0 {
 		parts = append(parts, fmt.Sprintf("Enum: %#v", s.Enum))
+	}
+	if code := exceptions[g.name][name]; code != "" {
+		parts = append(parts, fmt.Sprintf("Exception: %q", code))
 	}
 	g.p(", Check: &shape.Check{%s}", strings.Join(parts, ", "))
 }
