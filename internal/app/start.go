@@ -32,6 +32,7 @@ import (
 	"carrel/internal/reconcile/network"
 	"carrel/internal/region"
 	"carrel/internal/service"
+	svccloudtrail "carrel/internal/service/cloudtrail"
 	svcds "carrel/internal/service/ds"
 	svcdsdata "carrel/internal/service/dsdata"
 	svcec2 "carrel/internal/service/ec2"
@@ -112,6 +113,13 @@ func (h *house) handlers() service.Table {
 	(&svcsts.Service{DB: h.db}).Bind(t)
 	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random, MaxUsers: h.conf.Limits.Users}).Bind(t)
 	(&svcec2.Service{DB: h.db, AccountID: i.AccountID, Region: i.Region, Partition: i.Partition, Zones: region.Zones(i.Region)}).Bind(t)
+	var records svccloudtrail.Records
+	if h.audit != nil {
+		records = h.audit.Reader()
+	}
+	// Records are stamped by the machine's clock, whatever the simulation's time is.
+	svccloudtrail.New(svccloudtrail.Deps{Records: records, Clock: clock.System{}, Rand: random, TokenKey: h.tokenKey(),
+		AccountID: i.AccountID, Region: i.Region, Partition: i.Partition}).Bind(t)
 	return t
 }
 

@@ -88,10 +88,12 @@ var table = map[string]row{
 	"internal/service/sts":           {decisions, serviceMay},
 	"internal/service/iam":           {decisions, serviceMay},
 	"internal/service/ec2":           {decisions, serviceMay},
-	"internal/reconcile":             {decisions, []string{"internal/state", "internal/clock"}},
-	"internal/reconcile/network":     {decisions, planMay},
-	"internal/reconcile/workspace":   {decisions, append(planMay, "internal/reconcile/network")},
-	"internal/reconcile/directory":   {decisions, append(planMay, "internal/reconcile/network")},
+	// cloudtrail's records are the audit log's.
+	"internal/service/cloudtrail":  {decisions, append(serviceMay, "internal/audit")},
+	"internal/reconcile":           {decisions, []string{"internal/state", "internal/clock"}},
+	"internal/reconcile/network":   {decisions, planMay},
+	"internal/reconcile/workspace": {decisions, append(planMay, "internal/reconcile/network")},
+	"internal/reconcile/directory": {decisions, append(planMay, "internal/reconcile/network")},
 
 	"internal/front":    {doors, []string{"internal/api/...", "internal/awsproto", "internal/sigv4", "internal/identity", "internal/authz", "internal/audit", "internal/service", "internal/awserr", "internal/ident", "internal/clock", "internal/arn"}},
 	"internal/gateway":  {doors, []string{"internal/clock", "internal/directory", "internal/ticket", "internal/display", "internal/state", "internal/ident"}},

@@ -12,6 +12,7 @@ import (
 	"carrel/internal/api/dsdata"
 	"carrel/internal/api/ec2"
 	"carrel/internal/api/iam"
+	"carrel/internal/api/cloudtrail"
 	"carrel/internal/api/shape"
 	"carrel/internal/api/sts"
 	"carrel/internal/api/workspaces"
@@ -100,6 +101,27 @@ func TestTheErrorIsAValidationErrorOrNil(t *testing.T) {
 	}
 	if err := shape.CheckInput(workspaces.DescribeWorkspaces.Operation, &workspaces.DescribeWorkspacesInput{}); err != nil {
 		t.Errorf("got %v for a good input", err)
+	}
+}
+
+func TestAServicesOwnExceptionAnswersWhereItHasOne(t *testing.T) {
+	for _, c := range []struct {
+		name, code, text string
+		in               *cloudtrail.LookupEventsInput
+	}{
+		{"a number out of its range", "InvalidMaxResultsException", "1 validation error detected: Value '51' at 'maxResults' failed to satisfy constraint: Member must have value less than or equal to 50",
+			&cloudtrail.LookupEventsInput{MaxResults: shape.Ptr(int32(51))}},
+		{"the first of several decides", "InvalidEventCategoryException", "2 validation errors detected: ",
+			&cloudtrail.LookupEventsInput{EventCategory: shape.Ptr(cloudtrail.EventCategory("x")), MaxResults: shape.Ptr(int32(0))}},
+		{"an absent member is a common validation error", "", "1 validation error detected: Value null at 'lookupAttributes.1.member.attributeValue'",
+			&cloudtrail.LookupEventsInput{LookupAttributes: []cloudtrail.LookupAttribute{{AttributeKey: shape.Ptr(cloudtrail.LookupAttributeKeyEventId)}}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := shape.CheckInput(cloudtrail.LookupEvents.Operation, c.in)
+			if err == nil || err.Code != c.code || (err.Kind == awserr.Modelled) != (c.code != "") || !strings.HasPrefix(err.Message, c.text) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 
