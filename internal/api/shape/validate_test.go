@@ -12,7 +12,6 @@ import (
 	"carrel/internal/api/dsdata"
 	"carrel/internal/api/ec2"
 	"carrel/internal/api/iam"
-	"carrel/internal/api/cloudtrail"
 	"carrel/internal/api/shape"
 	"carrel/internal/api/sts"
 	"carrel/internal/api/workspaces"
