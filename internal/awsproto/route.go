@@ -2,6 +2,7 @@ package awsproto
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"carrel/internal/api/shape"
@@ -30,7 +31,7 @@ func (c *Codec) Route(signingName string, r *Request) (*shape.Operation, *awserr
 // routeTarget reads X-Amz-Target: the service's own prefix, a dot, the operation, byte by byte.
 func routeTarget(s *shape.Service, r *Request) (*shape.Operation, *awserr.Error) {
 	targets := r.Header.Values(targetHeader)
-	if r.Method != http.MethodPost || r.Path != "/" || len(targets) != 1 || namesAction(r.RawQuery) {
+	if r.Method != http.MethodPost || r.Path != "/" || len(targets) != 1 || namesOperation(r.RawQuery) {
 		return nil, unknownOperation()
 	}
 	types := r.Header.Values("Content-Type")
@@ -59,6 +60,9 @@ func routeForm(s *shape.Service, r *Request) (*shape.Operation, *awserr.Error) {
 	if err != nil {
 		return nil, awserr.New(awserr.Serialization, "%s", err.text())
 	}
+	if slices.ContainsFunc(f, func(p param) bool { return strings.EqualFold(p.name, targetHeader) }) {
+		return nil, unknownOperation()
+	}
 	action, ok := f.get("Action")
 	if !ok {
 		return nil, awserr.New(awserr.UnknownOperation, "The request names no action.")
@@ -75,7 +79,7 @@ func routeForm(s *shape.Service, r *Request) (*shape.Operation, *awserr.Error) {
 
 // routeREST matches method and path; the path's literal segments are compared as sent, so "%43reateUser" is no operation.
 func routeREST(sc *serviceCodec, r *Request) (*shape.Operation, *awserr.Error) {
-	if len(r.Header.Values(targetHeader)) > 0 || namesAction(r.RawQuery) {
+	if len(r.Header.Values(targetHeader)) > 0 || namesOperation(r.RawQuery) {
 		return nil, unknownOperation()
 	}
 	var found *opCodec
@@ -93,14 +97,14 @@ func routeREST(sc *serviceCodec, r *Request) (*shape.Operation, *awserr.Error) {
 	return found.op, nil
 }
 
-// namesAction tells whether a query string has a parameter Action, or cannot be read.
-func namesAction(rawQuery string) bool {
+// namesOperation tells whether a query string has a parameter Action or X-Amz-Target (which some signers move there), or cannot be read.
+func namesOperation(rawQuery string) bool {
 	f, err := parseForm(nil, rawQuery)
 	if err != nil {
 		return true
 	}
 	for _, p := range f {
-		if strings.EqualFold(p.name, "Action") {
+		if strings.EqualFold(p.name, "Action") || strings.EqualFold(p.name, targetHeader) {
 			return true
 		}
 	}

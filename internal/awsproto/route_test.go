@@ -67,11 +67,18 @@ func TestRouteRefuses(t *testing.T) {
 		{"SIG-10 no target", "workspaces", change(jsonRequest(target, `{}`), func(r *Request) { r.Header.Del("X-Amz-Target") }), awserr.UnknownOperation},
 		{"SIG-10 a target and an Action in the query string", "workspaces", change(jsonRequest(target, `{}`), func(r *Request) { r.RawQuery = "Action=TerminateWorkspaces" }), awserr.UnknownOperation},
 		{"SIG-10 a target and an action in lower case", "workspaces", change(jsonRequest(target, `{}`), func(r *Request) { r.RawQuery = "action=x" }), awserr.UnknownOperation},
+		{"SIG-10 a target in header and query string", "workspaces", change(jsonRequest(target, `{}`), func(r *Request) { r.RawQuery = "X-Amz-Target=" + target }), awserr.UnknownOperation},
+		{"SIG-10 a target in the query string alone, in another case", "workspaces", change(jsonRequest(target, `{}`), func(r *Request) {
+			r.Header.Del("X-Amz-Target")
+			r.RawQuery = "x-amz-target=" + target
+		}), awserr.UnknownOperation},
 		{"a target by GET", "workspaces", change(jsonRequest(target, ``), func(r *Request) { r.Method = "GET" }), awserr.UnknownOperation},
 		{"a target on another path", "workspaces", change(jsonRequest(target, `{}`), func(r *Request) { r.Path = "//" }), awserr.UnknownOperation},
 		{"a target with a form's content type", "workspaces", change(jsonRequest(target, `{}`), func(r *Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }), awserr.UnknownOperation},
 		{"a target with two content types", "workspaces", change(jsonRequest(target, `{}`), func(r *Request) { r.Header.Add("Content-Type", "application/x-amz-json-1.1") }), awserr.UnknownOperation},
 		{"SIG-10 an Action and a target", "sts", change(stsForm(), func(r *Request) { r.Header.Set("X-Amz-Target", target) }), awserr.UnknownOperation},
+		{"SIG-10 an Action and a target in the query string", "sts", change(stsForm(), func(r *Request) { r.RawQuery = "X-Amz-Target=" + target }), awserr.UnknownOperation},
+		{"SIG-10 an Action and a target in the body", "sts", formRequest("Action=GetCallerIdentity&x-amz-target=a.b"), awserr.UnknownOperation},
 		{"SIG-10 an Action in body and query string", "sts", change(stsForm(), func(r *Request) { r.RawQuery = "Action=GetCallerIdentity" }), awserr.Serialization},
 		{"SIG-10 an Action twice", "sts", formRequest("Action=GetCallerIdentity&Action=AssumeRole"), awserr.Serialization},
 		{"SIG-10 an Action twice in two encodings", "sts", formRequest("Action=GetCallerIdentity&%41ction=AssumeRole"), awserr.Serialization},

@@ -70,5 +70,7 @@ func (d *Door) authenticate(ctx context.Context, x *exchange) *awserr.Error {
 		return awserr.New(awserr.BadSignature, "Credential should be scoped to correct service.")
 	}
 	x.principal = who.Principal
+	// A presigned request's signature stands among its parameters; it is read by now, and no operation has such a member.
+	x.wire.RawQuery = sigv4.WithoutSignature(x.wire.RawQuery)
 	return nil
 }

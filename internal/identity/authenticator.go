@@ -49,7 +49,9 @@ func New(c Config) *Authenticator {
 	if c.RegionsOf == nil {
 		c.RegionsOf = globalToo(c.Region, c.Partition)
 	}
-	return &Authenticator{config: c, known: map[ident.AccessKeyID]known{}}
+	a := &Authenticator{config: c, known: map[ident.AccessKeyID]known{}}
+	a.verifier.AllowQuery = true
+	return a
 }
 
 // globalToo is the default of Config.RegionsOf.

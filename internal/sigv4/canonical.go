@@ -46,8 +46,8 @@ func (w *scratch) canonicalRequest(req *Request, sig *Signature, keepPath bool) 
 	w.sum = sha256.Sum256(req.Body)
 	b = hex.AppendEncode(b, w.sum[:])
 	w.buf = b
-	said := req.Header["X-Amz-Content-Sha256"]
-	return len(said) == 0 || said[0] == string(b[len(b)-2*len(w.sum):])
+	hash, said := b[len(b)-2*len(w.sum):], req.Header["X-Amz-Content-Sha256"]
+	return (len(said) == 0 || said[0] == string(hash)) && (sig.hash == "" || sig.hash == string(hash))
 }
 
 // appendPath escapes the path as it came, so that what was escaped once is escaped twice, as all services but S3 do it. Unless keep,

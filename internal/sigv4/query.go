@@ -2,6 +2,7 @@ package sigv4
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -9,6 +10,26 @@ import (
 
 // queryNames are the parameters of the query form; the token is optional.
 var queryNames = [...]string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token"}
+
+// queryHash is the hash of the body as some signers put it into the query; it binds nothing, and so it must be true.
+const queryHash = "X-Amz-Content-Sha256"
+
+// WithoutSignature is rawQuery without the parameters of the query form, for whoever reads the parameters next: what is left is the
+// request's own. Only a query that Parse has read is sure to hold no second spelling of them.
+func WithoutSignature(rawQuery string) string {
+	if !hasQuerySignature(rawQuery) {
+		return rawQuery
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(rawQuery, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); err == nil && (name == queryHash || slices.Contains(queryNames[:], name)) {
+			continue
+		}
+		kept = append(kept, pair)
+	}
+	return strings.Join(kept, "&")
+}
 
 // hasQuerySignature tells whether any parameter of the query form is there, in any case and escaped in any way: the question is
 // what some reader down the way could take for a signature.
@@ -54,7 +75,7 @@ func parseQuery(req *Request) (Signature, error) {
 		seen[lower] = true
 		value[name] = v
 	}
-	for _, name := range queryNames {
+	for _, name := range append(queryNames[:], queryHash) {
 		// The right name in the wrong case is an unsigned stranger to us and a signature to somebody else.
 		if _, exact := value[name]; seen[strings.ToLower(name)] && !exact {
 			return Signature{}, incomplete("Query-string parameter '" + name + "' is case-sensitive. Re-examine the query-string parameters.")
@@ -84,6 +105,7 @@ func readQuery(req *Request, value map[string]string) (Signature, error) {
 	sig := Signature{
 		Query: true, Expires: time.Duration(expires) * time.Second,
 		SignedHeaders: value["X-Amz-SignedHeaders"], Signature: value["X-Amz-Signature"], SessionToken: Secret(value["X-Amz-Security-Token"]),
+		hash: value[queryHash],
 	}
 	if err := sig.setStamp(value["X-Amz-Date"]); err != nil {
 		return Signature{}, err

@@ -57,7 +57,9 @@ type Signature struct {
 	Expires time.Duration
 
 	stamp string
-	mac   [32]byte
+	// hash is what the query form says the body's hash is; empty: nothing.
+	hash string
+	mac  [32]byte
 }
 
 // String shows the scope and neither signature nor token, so that a Signature may stand in a log.
