@@ -265,8 +265,10 @@ func TestScopeAndClock(t *testing.T) {
 		text  string
 	}{
 		{"SIG-3 clock -301 s", testNow.Add(-301 * time.Second), "Signature expired: 20261123T115459Z is now earlier than 20261123T115500Z (20261123T120000Z - 5 min.)"},
+		{"SIG-3 clock -300 s", testNow.Add(-300 * time.Second), ""},
 		{"SIG-3 clock -299 s", testNow.Add(-299 * time.Second), ""},
 		{"SIG-3 clock +299 s", testNow.Add(299 * time.Second), ""},
+		{"SIG-3 clock +300 s", testNow.Add(300 * time.Second), ""},
 		{"SIG-3 clock +301 s", testNow.Add(301 * time.Second), "Signature not yet current: 20261123T120501Z is still later than 20261123T120500Z (20261123T120000Z + 5 min.)"},
 		{"SIG-3 year 0", time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), "Signature expired: 00000101T000000Z is now earlier than..."},
 		{"SIG-3 year 9999", time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), "Signature not yet current: 99991231T235959Z is still later than..."},
@@ -489,11 +491,15 @@ func TestQueryForm(t *testing.T) {
 		{"SIG-7 a fresh one is accepted", testNow, func(*Request) {}, 0, ""},
 		{"SIG-7 so it is at its last second", testNow.Add(time.Minute), func(*Request) {}, 0, ""},
 		{"SIG-7 a second later it is not", testNow.Add(61 * time.Second), func(*Request) {}, awserr.BadSignature, "Signature expired: 20261123T120000Z is now earlier than 20261123T120001Z (20261123T120101Z - 60 sec.)"},
-		{"SIG-7 nor long before its time", testNow.Add(-301 * time.Second), func(*Request) {}, awserr.BadSignature, "Signature not yet current: ..."},
+		{"SIG-7 five minutes before its time it is accepted, for clocks differ", testNow.Add(-300 * time.Second), func(*Request) {}, 0, ""},
+		{"SIG-7 a second earlier it is not", testNow.Add(-301 * time.Second), func(*Request) {}, awserr.BadSignature, "Signature not yet current: 20261123T120000Z is still later than 20261123T115959Z (20261123T115459Z + 5 min.)"},
 		{"SIG-7 Expires 0", testNow, again("0"), awserr.IncompleteSignature, bounds},
 		{"SIG-7 Expires -1", testNow, again("-1"), awserr.IncompleteSignature, bounds},
 		{"SIG-7 Expires 604801", testNow, again("604801"), awserr.IncompleteSignature, bounds},
 		{"SIG-7 Expires 1e20", testNow, again("1e20"), awserr.IncompleteSignature, bounds},
+		{"SIG-7 Expires 604800, added after signing", testNow, again("604800"), awserr.BadSignature, mismatched},
+		{"SIG-7 Expires of twenty digits", testNow, again("100000000000000000000"), awserr.IncompleteSignature, bounds},
+		{"SIG-7 Expires in hexadecimal", testNow, again("0x3c"), awserr.IncompleteSignature, bounds},
 		{"SIG-7 Expires with a sign", testNow, again("%2B60"), awserr.IncompleteSignature, bounds},
 		{"SIG-7 Expires with zeros", testNow, again("0000060"), awserr.IncompleteSignature, bounds},
 		{"SIG-7 Expires made longer", testNow, again("61"), awserr.BadSignature, mismatched},
@@ -506,6 +512,18 @@ func TestQueryForm(t *testing.T) {
 		}, awserr.IncompleteSignature, "Query-string parameter 'X-Amz-Credential' is case-sensitive. Re-examine the query-string parameters."},
 		{"SIG-7 signed for GET, moved to POST", testNow, func(r *Request) { r.Method = "POST" }, awserr.BadSignature, mismatched},
 		{"SIG-7 a target header added", testNow, func(r *Request) { r.Header.Set("X-Amz-Target", "A.B") }, awserr.BadSignature, "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization."},
+		{"SIG-7 a token as parameter and as header", testNow, func(r *Request) {
+			r.RawQuery += "&X-Amz-Security-Token=t"
+			r.Header.Set("X-Amz-Security-Token", "t")
+		}, awserr.BadSignature, "'X-Amz-Security-Token' must be a 'SignedHeader' in the AWS Authorization."},
+		{"SIG-7 a date as header beside it", testNow, func(r *Request) { r.Header.Set("X-Amz-Date", "20261123T120000Z") }, awserr.BadSignature, "'X-Amz-Date' must be a 'SignedHeader' in the AWS Authorization."},
+		{"SIG-5 a hash in the query in another case", testNow, func(r *Request) { r.RawQuery += "&X-Amz-Content-SHA256=" + hexHash(nil) }, awserr.IncompleteSignature, "Query-string parameter 'X-Amz-Content-Sha256' is case-sensitive. Re-examine the query-string parameters."},
+		{"SIG-2 a signature of one character too few", testNow, func(r *Request) { r.RawQuery = r.RawQuery[:len(r.RawQuery)-1] }, awserr.BadSignature, mismatched},
+		{"SIG-2 a signature in upper case", testNow, func(r *Request) {
+			head, signature, _ := strings.Cut(r.RawQuery, "X-Amz-Signature=")
+			r.RawQuery = head + "X-Amz-Signature=" + strings.ToUpper(signature)
+		}, awserr.BadSignature, mismatched},
+		{"SIG-3 another region", testNow, func(r *Request) { r.RawQuery = strings.Replace(r.RawQuery, "eu-central-1", "us-east-1", 1) }, awserr.BadSignature, "Credential should be scoped to a valid Region, not 'us-east-1'."},
 		{"SIG-7 another algorithm", testNow, func(r *Request) { r.RawQuery = strings.Replace(r.RawQuery, "HMAC", "NULL", 1) }, awserr.IncompleteSignature, "Unsupported AWS 'algorithm'. Re-examine the query-string parameters."},
 		{"SIG-7 a bad escape", testNow, func(r *Request) { r.RawQuery += "&a=%zz" }, awserr.BadSignature, mismatched},
 	} {
@@ -527,6 +545,62 @@ func TestQueryForm(t *testing.T) {
 	}
 }
 
+// TestSignedInTheQuery is what may stand in a signed query: a true hash, a token, a long life.
+func TestSignedInTheQuery(t *testing.T) {
+	presigned := func(query string, expires time.Duration, token Secret) *Request {
+		req := &Request{Method: "POST", Path: "/", RawQuery: query, Host: "sts.amazonaws.com", Header: http.Header{}, Body: []byte("{}")}
+		s := testSigner()
+		s.SessionToken = token
+		if err := s.Presign(req, testNow, expires); err != nil {
+			t.Fatal(err)
+		}
+		return req
+	}
+	v := &Verifier{AllowQuery: true}
+	for _, c := range []struct {
+		name  string
+		req   *Request
+		right bool
+	}{
+		{"SIG-5 a true hash of the body", presigned("X-Amz-Content-Sha256="+hexHash([]byte("{}")), time.Minute, ""), true},
+		{"SIG-5 the hash of another body, well signed", presigned("X-Amz-Content-Sha256="+hexHash(nil), time.Minute, ""), false},
+		{"SIG-5 UNSIGNED-PAYLOAD, well signed", presigned("X-Amz-Content-Sha256=UNSIGNED-PAYLOAD", time.Minute, ""), false},
+		{"SIG-7 Expires 1", presigned("", time.Second, ""), true},
+		{"SIG-7 Expires 604800", presigned("", 604800*time.Second, ""), true},
+		{"SIG-7 Expires 604801, well signed", presigned("", 604801*time.Second, ""), false},
+		{"SIG-7 Expires 0, well signed", presigned("", 0, ""), false},
+		{"SIG-7 a session token", presigned("", time.Minute, "FwoG+/="), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := parseAndVerify(v, c.req, testExpect(), testSecret); (err == nil) != c.right {
+				t.Errorf("right = %v: %v", c.right, err)
+			}
+		})
+	}
+	t.Run("the token is read from the query", func(t *testing.T) {
+		if sig, err := v.Parse(presigned("", time.Minute, "FwoG+/=")); err != nil || string(sig.SessionToken) != "FwoG+/=" {
+			t.Errorf("%q, %v", string(sig.SessionToken), err)
+		}
+	})
+	t.Run("without the signature the query is what it was", func(t *testing.T) {
+		for query, want := range map[string]string{
+			"": "", "Action=A&Name=a%20b&&x": "Action=A&Name=a%20b&&x", "X-Amz-Content-Sha256=" + hexHash([]byte("{}")) + "&Action=A": "Action=A", "X-Amz-Target=A.B": "X-Amz-Target=A.B",
+		} {
+			if got := WithoutSignature(presigned(query, time.Minute, "t").RawQuery); got != want {
+				t.Errorf("%q becomes %q", query, got)
+			}
+		}
+		for _, query := range []string{"Action=A&%zz=1", "a=b"} {
+			if got := WithoutSignature(query); got != query {
+				t.Errorf("%q becomes %q", query, got)
+			}
+		}
+		if got := WithoutSignature("X%2DAmz%2DSignature=0&%zz&a"); got != "%zz&a" {
+			t.Errorf("escaped names: %q", got)
+		}
+	})
+}
+
 func TestDerivedKeys(t *testing.T) {
 	v := &Verifier{}
 	req := signed(t, plainRequest())
@@ -542,6 +616,24 @@ func TestDerivedKeys(t *testing.T) {
 			if err := v.Match(req, &sig, step.secret); (err == nil) != step.right {
 				t.Errorf("right = %v: %v", step.right, err)
 			}
+		}
+	})
+	t.Run("SIG-9 another day, Region, service or key id has another derived key", func(t *testing.T) {
+		v := &Verifier{}
+		base := scope{"AKIA1", "s", "20261123", "eu-central-1", "workspaces"}
+		seen := map[*signingKey]bool{v.keys.get(base): true}
+		for _, s := range []scope{
+			{"AKIA1", "s", "20261124", "eu-central-1", "workspaces"}, {"AKIA1", "s", "20261123", "us-east-1", "workspaces"},
+			{"AKIA1", "s", "20261123", "eu-central-1", "ds"}, {"AKIA1", "t", "20261123", "eu-central-1", "workspaces"}, {"AKIA2", "s", "20261123", "eu-central-1", "workspaces"},
+		} {
+			k := v.keys.get(s)
+			if seen[k] || s.keyID == base.keyID && string(k.key) == string(v.keys.get(base).key) {
+				t.Errorf("%v shares a key", s)
+			}
+			seen[k] = true
+		}
+		if !seen[v.keys.get(base)] {
+			t.Error("derived again")
 		}
 	})
 	t.Run("SIG-9 the cache stays bounded and right through many keys", func(t *testing.T) {
