@@ -40,6 +40,7 @@ import (
 	svcsts "carrel/internal/service/sts"
 	svcworkspaces "carrel/internal/service/workspaces"
 	"carrel/internal/state"
+	"carrel/internal/throttle"
 )
 
 // APIs are the services that the API door decodes.
@@ -218,6 +219,9 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 		Auth:      identity.New(identity.Config{DB: h.db, Clock: clock.System{}, Account: i.AccountID, Region: i.Region, Partition: i.Partition}),
 		Authz:     &authz.Authorizer{DB: h.db, Account: i.AccountID, Region: i.Region, Partition: i.Partition},
 		AccountID: i.AccountID, Region: i.Region, MaxBody: r.MaxBodyBytes, Deadline: r.Deadline,
+	}
+	if r.Throttle == config.ThrottleAWS {
+		door.Throttle = throttle.New(clock.System{}, throttle.AWSLike)
 	}
 	api := front.NewServer(door, limits, h.log)
 	api.TLSConfig = tlsConf.Clone()

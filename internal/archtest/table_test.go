@@ -33,6 +33,7 @@ var table = map[string]row{
 	"internal/evidence": {words, []string{"internal/durable"}},
 	"internal/policy":   {words, []string{"internal/arn", "internal/awserr"}},
 	"internal/managed":  {words, nil},
+	"internal/throttle": {words, []string{"internal/clock"}},
 
 	"internal/api/shape":      {contracts, []string{"internal/awserr"}},
 	"internal/api/workspaces": {contracts, []string{"internal/api/shape"}},
@@ -95,7 +96,7 @@ var table = map[string]row{
 	"internal/reconcile/workspace": {decisions, append(planMay, "internal/reconcile/network")},
 	"internal/reconcile/directory": {decisions, append(planMay, "internal/reconcile/network")},
 
-	"internal/front":    {doors, []string{"internal/api/...", "internal/awsproto", "internal/sigv4", "internal/identity", "internal/authz", "internal/audit", "internal/service", "internal/awserr", "internal/ident", "internal/clock", "internal/arn"}},
+	"internal/front":    {doors, []string{"internal/api/...", "internal/awsproto", "internal/sigv4", "internal/identity", "internal/authz", "internal/audit", "internal/service", "internal/throttle", "internal/awserr", "internal/ident", "internal/clock", "internal/arn"}},
 	"internal/gateway":  {doors, []string{"internal/clock", "internal/directory", "internal/ticket", "internal/display", "internal/state", "internal/ident"}},
 	"internal/display":  {doors, []string{"internal/clock", "internal/ticket", "internal/driver", "internal/ident", "internal/rfb", "internal/deskline"}},
 	"internal/operator": {doors, nil},

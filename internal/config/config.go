@@ -210,4 +210,8 @@ type Requests struct {
 	Deadline time.Duration `yaml:"deadline"`
 	// Time a connection may stay without a request. Default 2m.
 	IdleTimeout time.Duration `yaml:"idleTimeout"`
+	// Calls that one principal may make of one operation: off, or aws for AWS's figures (WorkSpaces: 2 a second after a burst of 5). Default
+	// off: nobody is throttled. With aws faster callers get ThrottlingException, Throttling or RequestLimitExceeded, which the AWS CLI and
+	// SDKs repeat after a while. Each control node counts by itself.
+	Throttle string `yaml:"throttle"`
 }

@@ -137,6 +137,8 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"tiny bodies and files", func(c *Config) { c.Requests.MaxBodyBytes, c.Audit.MaxFileBytes = 1, 1 }, "audit.maxFileBytes requests.maxBodyBytes"},
 		{"an audit log that may drop records", func(c *Config) { c.Audit.OnFailure = "drop" }, "audit.onFailure"},
 		{"endless time", func(c *Config) { c.Requests.HeaderTimeout, c.Requests.IdleTimeout = 2*time.Hour, 1 }, "requests.headerTimeout requests.idleTimeout"},
+		{"AWS's throttling", func(c *Config) { c.Requests.Throttle = ThrottleAWS }, ""},
+		{"a throttling that is none", func(c *Config) { c.Requests.Throttle = "on" }, "requests.throttle"},
 		{"people asked about without a pause, and forgiven for ever", func(c *Config) { c.Portal.Recheck, c.Portal.DirectoryGrace = 1, 24*time.Hour }, "portal.recheck portal.directoryGrace"},
 		{"all of it", func(c *Config) {
 			c.API.Address, c.Region, c.AccountID, c.Log.Level, c.Requests.Deadline = "x", "X", "1", "x", 1

@@ -10,6 +10,12 @@ import (
 // MetricsOff is the metrics address that opens no listener.
 const MetricsOff = "off"
 
+// Values of requests.throttle.
+const (
+	ThrottleOff = "off"
+	ThrottleAWS = "aws"
+)
+
 // Complete fills every zero field with its default, but for those fixed at the first start (region, accountID, partition): there
 // zero means "as it was", so that a restart needs no flags. It may be called again after fields were changed.
 func (c *Config) Complete() {
@@ -42,6 +48,7 @@ func (c *Config) Complete() {
 	fill(&c.Requests.BodyTimeout, 30*time.Second)
 	fill(&c.Requests.Deadline, 30*time.Second)
 	fill(&c.Requests.IdleTimeout, 2*time.Minute)
+	fill(&c.Requests.Throttle, ThrottleOff)
 }
 
 func (l *Limits) complete() {

@@ -195,6 +195,7 @@ func (r *Requests) validate(p *Problems) {
 	between(p, "requests.bodyTimeout", r.BodyTimeout, span[time.Duration]{100 * time.Millisecond, time.Hour})
 	between(p, "requests.deadline", r.Deadline, span[time.Duration]{100 * time.Millisecond, time.Hour})
 	between(p, "requests.idleTimeout", r.IdleTimeout, span[time.Duration]{100 * time.Millisecond, 24 * time.Hour})
+	oneOf(p, "requests.throttle", r.Throttle, ThrottleOff, ThrottleAWS)
 }
 
 // address checks HOST:PORT; an empty host listens everywhere.

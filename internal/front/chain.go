@@ -25,6 +25,7 @@ var chain = []step{
 	{"read", (*Door).read},
 	{"authenticate", (*Door).authenticate},
 	{"route", (*Door).route},
+	{"throttle", (*Door).throttle},
 	{"decode", (*Door).decode},
 	{"authorize", (*Door).authorize},
 	{"handle", (*Door).handle},

@@ -17,6 +17,7 @@ import (
 	"carrel/internal/identity"
 	"carrel/internal/service"
 	"carrel/internal/sigv4"
+	"carrel/internal/throttle"
 )
 
 // Auditor keeps the record of every call.
@@ -35,6 +36,7 @@ type Observer interface {
 }
 
 // Door is the API door. All fields but Strangers and AuditFailure must be set.
+// Door is the API door. All fields but Strangers and Throttle must be set.
 type Door struct {
 	// Codec knows the services: the credential scope chooses among them.
 	Codec    *awsproto.Codec
@@ -46,10 +48,12 @@ type Door struct {
 	AuditFailure audit.Failure
 	// Strangers bounds the records of unauthenticated failures; nil: each is recorded. Whoever sets it runs it.
 	Strangers *Strangers
-	Observer  Observer
-	Clock     clock.Clock
-	Rand      io.Reader
-	Log       *slog.Logger
+	// Throttle bounds the calls of each principal; nil: nothing does.
+	Throttle *throttle.Limiter
+	Observer Observer
+	Clock    clock.Clock
+	Rand     io.Reader
+	Log      *slog.Logger
 	// AccountID and Region are the installation's.
 	AccountID, Region string
 	// MaxBody is the largest body in bytes; Deadline how long one request may take.

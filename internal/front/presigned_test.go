@@ -136,7 +136,9 @@ func TestPresignedLinksThatWereTamperedWith(t *testing.T) {
 		// The service is not known yet then, and a target speaks of a JSON one.
 		{"SIG-7 a target added in a header", 0, func(c *call) { c.header.Set("X-Amz-Target", "WorkspacesService.TerminateWorkspaces") }, refusal{query: wrong.json, ec2: wrong.json}},
 		{"SIG-7 the signature alone taken away", 0, func(c *call) { c.query, _, _ = strings.Cut(c.query, "&X-Amz-Signature=") }, incomplete},
-		{"SIG-1 an Authorization header beside it", 0, func(c *call) { c.header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=a/20261123/b/c/aws4_request, SignedHeaders=host, Signature=0") }, incomplete},
+		{"SIG-1 an Authorization header beside it", 0, func(c *call) {
+			c.header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=a/20261123/b/c/aws4_request, SignedHeaders=host, Signature=0")
+		}, incomplete},
 		{"SIG-5 a hash in the query that is not the body's", 0, func(c *call) { c.query += "&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD" }, wrong},
 	} {
 		t.Run(c.name, func(t *testing.T) {
