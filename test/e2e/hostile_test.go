@@ -282,6 +282,72 @@ func hostileHeads(t *testing.T, w *world, look func(answer) answer) {
 			c.host = "LOCALHOST"
 			return c.text(c.length())
 		}, wrong},
+		{"SIG-11 the signed Host with another port", func(t *testing.T) string {
+			c := describe()
+			c.host = "localhost:8443"
+			c.sign(t)
+			c.host = "localhost:443"
+			return c.text(c.length())
+		}, wrong},
+		{"SIG-11 the IP address of the signed Host", func(t *testing.T) string {
+			c := describe()
+			c.host = "localhost"
+			c.sign(t)
+			c.host = "127.0.0.1"
+			return c.text(c.length())
+		}, wrong},
+		{"SIG-11 an IPv6 address with port that was signed", func(t *testing.T) string {
+			c := describe()
+			c.host = "[::1]:8443"
+			c.sign(t)
+			return c.text(c.length())
+		}, refusedWith{200, ""}},
+		{"SIG-6 header names in another case are the same headers", func(t *testing.T) string {
+			c := describe().sign(t)
+			return strings.NewReplacer("X-Amz-Target:", "x-aMZ-tARGET:", "X-Amz-Date:", "x-amz-date:", "Authorization:", "AUTHORIZATION:").Replace(c.text(c.length()))
+		}, refusedWith{200, ""}},
+		{"SIG-1 a second target under a name in another case", func(t *testing.T) string {
+			c := describe().sign(t)
+			return c.text(c.length(), "x-amz-target: WorkspacesService.TerminateWorkspaces")
+		}, refusedWith{400, "IncompleteSignatureException"}},
+		{"SIG-4 an unsigned x-amz-* header added", func(t *testing.T) string {
+			c := describe().sign(t)
+			return c.text(c.length(), "X-Amz-Security-Token: FwoGZXIvYXdzEXAMPLETOKEN")
+		}, wrong},
+		{"SIG-4 other headers added change nothing", func(t *testing.T) string {
+			c := describe().sign(t)
+			return c.text(c.length(), "X-Forwarded-For: 10.0.0.1", "X-Forwarded-Host: evil.example.com", "X-HTTP-Method-Override: DELETE", "X-Original-URL: /admin", "Cookie: a=b")
+		}, refusedWith{200, ""}},
+		{"SIG-5 the body exchanged after signing", func(t *testing.T) string {
+			c := describe().sign(t)
+			c.body = []byte(`{"WorkspaceIds":["ws-0a1b2c3d4"]}`)
+			return c.text(c.length())
+		}, wrong},
+		{"SIG-6 a query added after signing", func(t *testing.T) string {
+			c := describe().sign(t)
+			c.query = "a=b"
+			return c.text(c.length())
+		}, wrong},
+		{"SIG-6 the path with an escaped slash", func(t *testing.T) string {
+			c := describe().sign(t)
+			c.path = "/%2F"
+			return c.text(c.length())
+		}, wrong},
+		{"SIG-6 the path with a second slash, which signs as one and is no operation's", func(t *testing.T) string {
+			c := describe().sign(t)
+			c.path = "//"
+			return c.text(c.length())
+		}, unknown},
+		{"SIG-1 presigned, with an Authorization header beside it", func(t *testing.T) string {
+			c := describe().presign(t)
+			return c.text(c.length(), "Authorization: "+describe().sign(t).header.Get("Authorization"))
+		}, refusedWith{400, "IncompleteSignatureException"}},
+		{"SIG-7 presigned, with a parameter in a second case", func(t *testing.T) string {
+			c := describe().presign(t)
+			c.query += "&x-amz-credential=x"
+			return c.text(c.length())
+		}, refusedWith{400, "IncompleteSignatureException"}},
+		{"SIG-7 presigned as it should be", func(t *testing.T) string { c := describe().presign(t); return c.text(c.length()) }, refusedWith{200, ""}},
 		{"SIG-11 any Host that was signed as it is sent", func(t *testing.T) string {
 			c := describe()
 			c.host = "WorkSpaces.us-east-1.amazonaws.com."

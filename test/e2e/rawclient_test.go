@@ -195,6 +195,17 @@ func (c *call) sign(t testing.TB) *call {
 	return c
 }
 
+// presign signs c as it now is, in its query, for a minute.
+func (c *call) presign(t testing.TB) *call {
+	t.Helper()
+	req := sigv4.Request{Method: c.method, Path: c.path, RawQuery: c.query, Host: c.host, Header: c.header, Body: c.body}
+	if err := c.signer.Presign(&req, time.Now(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	c.query = req.RawQuery
+	return c
+}
+
 // text is c as HTTP/1.1 bytes. extra lines come last among the headers.
 func (c *call) text(extra ...string) string {
 	var b strings.Builder
