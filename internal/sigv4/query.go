@@ -17,7 +17,7 @@ const queryHash = "X-Amz-Content-Sha256"
 // WithoutSignature is rawQuery without the parameters of the query form, for whoever reads the parameters next: what is left is the
 // request's own. Only a query that Parse has read is sure to hold no second spelling of them.
 func WithoutSignature(rawQuery string) string {
-	if !hasQuerySignature(rawQuery) {
+	if rawQuery == "" || !hasQuerySignature(rawQuery) {
 		return rawQuery
 	}
 	var kept []string
