@@ -35,8 +35,7 @@ type Observer interface {
 	Request(service, operation, code string, took time.Duration)
 }
 
-// Door is the API door. All fields but Strangers and AuditFailure must be set.
-// Door is the API door. All fields but Strangers and Throttle must be set.
+// Door is the API door. All fields but AuditFailure, Strangers and Throttle must be set.
 type Door struct {
 	// Codec knows the services: the credential scope chooses among them.
 	Codec    *awsproto.Codec
