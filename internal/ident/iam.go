@@ -1,8 +1,11 @@
 package ident
 
 import (
+	b32 "encoding/base32"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"strconv"
 )
 
 // UserID names an IAM user (its unique id): "AIDAJQABLZS4A3QDU576Q".
@@ -104,3 +107,43 @@ func ParseSessionKeyID(s string) (SessionKeyID, error) {
 
 // NewSessionKeyID makes a random one from r.
 func NewSessionKeyID(r io.Reader) SessionKeyID { return SessionKeyID("ASIA" + draw(r, base32, 16)) }
+
+// The id of a key names its account, as AWS's have done since 2019: of its 80 bits the first is set and the next 40 are the account's number.
+const accountShift, accountMask = 7, 1<<40 - 1
+
+// NewSessionKeyOf makes one that names its account, of 12 digits. The rest is random from r: it tells keys apart, and no more depends on it.
+func NewSessionKeyOf(r io.Reader, account string) SessionKeyID {
+	number, err := strconv.ParseUint(account, 10, 40)
+	if err != nil {
+		panic(fmt.Sprintf("ident: %q is not an account", account))
+	}
+	random := NewSessionKeyID(r)
+	raw, _ := words32.DecodeString(string(random[4:])) // what draw made
+	var head [8]byte
+	copy(head[2:], raw)
+	low := binary.BigEndian.Uint64(head[:]) & (1<<accountShift - 1)
+	binary.BigEndian.PutUint64(head[:], 1<<47|number<<accountShift|low)
+	copy(raw, head[2:])
+	return SessionKeyID("ASIA" + words32.EncodeToString(raw))
+}
+
+// Account is the account that the key names, false when it names none.
+func (k SessionKeyID) Account() (string, bool) {
+	if _, err := ParseSessionKeyID(string(k)); err != nil {
+		return "", false
+	}
+	raw, err := words32.DecodeString(string(k[4:]))
+	if err != nil {
+		return "", false
+	}
+	var head [8]byte
+	copy(head[2:], raw)
+	bits := binary.BigEndian.Uint64(head[:])
+	number := bits >> accountShift & accountMask
+	if bits>>47 == 0 || number > 999_999_999_999 {
+		return "", false
+	}
+	return fmt.Sprintf("%012d", number), true
+}
+
+var words32 = b32.StdEncoding.WithPadding(b32.NoPadding)

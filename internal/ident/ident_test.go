@@ -34,3 +34,33 @@ func TestUUIDIsVersion4(t *testing.T) {
 		}
 	}
 }
+
+func TestASessionKeyNamesItsAccount(t *testing.T) {
+	for _, account := range []string{"123456789012", "000000000001", "999999999999"} {
+		a, b := NewSessionKeyOf(rand.Reader, account), NewSessionKeyOf(rand.Reader, account)
+		if got, ok := a.Account(); !ok || got != account || a == b {
+			t.Errorf("%s and %s name %s, %t", a, b, got, ok)
+		}
+		if _, err := ParseSessionKeyID(string(a)); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Run("as AWS's do", func(t *testing.T) {
+		if got, ok := SessionKeyID("ASIAQNZGKIQY56JQ7WML").Account(); !ok || got != "029608264753" {
+			t.Error(got, ok)
+		}
+	})
+	for _, none := range []SessionKeyID{"", "ASIA", "ASIAAAAAAAAAAAAAAAAA", "ASIA7777777777777777", "AKIAQNZGKIQY56JQ7WML", "ASIAIOSFODNN7EXAMPLE"} {
+		if got, ok := none.Account(); ok {
+			t.Errorf("%q names %s", none, got)
+		}
+	}
+	t.Run("what is not an account has none", func(t *testing.T) {
+		defer func() {
+			if recover() == nil {
+				t.Error("a key was made")
+			}
+		}()
+		NewSessionKeyOf(rand.Reader, "ada")
+	})
+}

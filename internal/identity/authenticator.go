@@ -7,18 +7,18 @@ import (
 	"io"
 	"sync"
 
-	"carrel/internal/arn"
 	"carrel/internal/awserr"
 	"carrel/internal/clock"
-	"carrel/internal/ident"
 	"carrel/internal/sigv4"
 	"carrel/internal/state"
 )
 
-// Config is what an Authenticator needs. All fields but RegionsOf must be set.
+// Config is what an Authenticator needs. All fields but RegionsOf and Tokens must be set.
 type Config struct {
 	DB    *state.DB
 	Clock clock.Clock
+	// Tokens opens session tokens; nil: the Authenticator makes its own.
+	Tokens *Tokens
 	// Account, Region and Partition are the installation's.
 	Account, Region, Partition string
 	// RegionsOf says which Regions a service's credential scope may name; none: the service is not served. nil: the installation's
@@ -32,13 +32,14 @@ type Authenticator struct {
 	verifier sigv4.Verifier
 
 	mu    sync.RWMutex
-	known map[ident.AccessKeyID]known
+	known map[string]known
 }
 
-// known is a principal with the revisions of the records that it was made from.
+// known is a principal with the revisions of the records that it was made from, and the session.
 type known struct {
-	key, user state.Revision
-	p         *principal
+	key, user, role state.Revision
+	session         *Session
+	p               *principal
 }
 
 // maxKnown bounds the remembered principals; when there are more keys than this, they are forgotten all at once and made again.
@@ -49,7 +50,10 @@ func New(c Config) *Authenticator {
 	if c.RegionsOf == nil {
 		c.RegionsOf = globalToo(c.Region, c.Partition)
 	}
-	a := &Authenticator{config: c, known: map[ident.AccessKeyID]known{}}
+	if c.Tokens == nil {
+		c.Tokens = NewTokens(TokensConfig{DB: c.DB, Clock: c.Clock})
+	}
+	a := &Authenticator{config: c, known: map[string]known{}}
 	a.verifier.AllowQuery = true
 	return a
 }
@@ -87,9 +91,10 @@ type Signed struct {
 
 // Authenticate verifies a request's signature and says who made it. services are those that the request may be signed for; none
 // given: any that RegionsOf has a Region for. Errors are *awserr.Error: MissingAuthentication, IncompleteSignature, BadSignature,
-// and UnknownKey for a key that does not exist, is not active, or whose user is gone.
+// UnknownKey for a key that does not exist, is not active, does not belong to its token, or whose user or role is gone, and
+// ExpiredToken, which only who holds the secret gets to see.
 //
-// Every call reads the key from the newest snapshot: nothing remembered is believed before that (SIG-9).
+// Every call reads the key, the user and the role from the newest snapshot: nothing remembered is believed before that (SIG-9).
 func (a *Authenticator) Authenticate(ctx context.Context, req *sigv4.Request, services ...string) (Signed, error) {
 	if err := ctx.Err(); err != nil {
 		return Signed{}, awserr.New(awserr.Unavailable, "The request has ended.").Because(err)
@@ -108,70 +113,37 @@ func (a *Authenticator) Authenticate(ctx context.Context, req *sigv4.Request, se
 	if err := sig.Check(&expect); err != nil {
 		return signed, err
 	}
-	key, user := a.lookup(&sig)
-	if key == nil {
+	who, ok := a.lookup(&sig)
+	if !ok {
 		return signed, a.verifier.Unknown(req, &sig)
 	}
-	if err := a.verifier.Match(req, &sig, sigv4.Secret(key.Secret.Reveal())); err != nil {
+	if err := a.verifier.Match(req, &sig, sigv4.Secret(who.secret.Reveal())); err != nil {
 		return signed, err
 	}
-	signed.Principal = a.principal(key, user)
+	if who.session != nil && !expect.Now.Before(who.session.Expires) {
+		return signed, awserr.New(awserr.ExpiredToken, "The security token included in the request is expired")
+	}
+	signed.Principal = a.principal(&who)
 	return signed, nil
 }
 
-// lookup finds an active key and its user, nil for the root's keys. A nil key is one that must not sign, whatever the reason: the
-// caller does not learn which, for an outsider must not either.
-func (a *Authenticator) lookup(sig *sigv4.Signature) (*state.AccessKey, *state.User) {
-	snapshot := a.config.DB.Snapshot()
-	// Only long-term keys exist: ASIA ids are in no table, and a session token belongs to none of these keys.
-	id, err := ident.ParseAccessKeyID(sig.AccessKeyID)
-	if err != nil || sig.SessionToken != "" {
-		return nil, nil
-	}
-	key, ok := state.Get(snapshot, state.AccessKeys, string(id))
-	// A key without secret would verify whoever signs with the empty one.
-	if !ok || !key.Active || key.Secret == "" {
-		return nil, nil
-	}
-	if key.UserID == "" {
-		return key, nil
-	}
-	user, ok := state.Get(snapshot, state.Users, string(key.UserID))
-	if !ok {
-		return nil, nil
-	}
-	return key, user
-}
-
-// principal gives the principal of a key whose signature is verified.
-func (a *Authenticator) principal(key *state.AccessKey, user *state.User) Principal {
-	want := known{key: key.Revision}
-	if user != nil {
-		want.user = user.Revision
-	}
+// principal gives the principal of who has signed.
+func (a *Authenticator) principal(w *signer) Principal {
+	id, want := w.keyID(), w.made()
 	a.mu.RLock()
-	have := a.known[key.ID]
+	have := a.known[id]
 	a.mu.RUnlock()
-	if have.p != nil && have.key == want.key && have.user == want.user {
+	if want.p = have.p; have.p != nil && have == want {
 		return Principal{have.p}
 	}
-	want.p = a.describe(key, user)
+	want.p = a.describe(w)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.known) >= maxKnown {
 		clear(a.known)
 	}
-	a.known[key.ID] = want
+	a.known[id] = want
 	return Principal{want.p}
-}
-
-func (a *Authenticator) describe(key *state.AccessKey, user *state.User) *principal {
-	c := &a.config
-	if user == nil {
-		return &principal{kind: Root, account: c.Account, arn: arn.Root(c.Partition, c.Account).String(), userID: c.Account, keyID: string(key.ID)}
-	}
-	return &principal{kind: IAMUser, account: c.Account, arn: arn.User(c.Partition, c.Account, user.Path, user.Name).String(),
-		userID: string(user.ID), name: user.Name, keyID: string(key.ID), user: user.ID}
 }
 
 // NewSecret makes a secret access key from r: 40 characters of base64, 240 bits. It panics when r fails, as ident's ids do: a secret

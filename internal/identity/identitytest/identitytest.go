@@ -5,10 +5,13 @@
 package identitytest
 
 import (
+	"cmp"
 	"crypto/rand"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"carrel/internal/clock"
 	"carrel/internal/ident"
@@ -64,20 +67,77 @@ func AddKey(t testing.TB, db *state.DB, user ident.UserID) *state.AccessKey {
 	return key
 }
 
+// AddRole gives the id of the role of that name, made with path "/" and without a trust policy where there is none. The name is claimed as
+// service/iam claims it.
+func AddRole(t testing.TB, db *state.DB, name string) ident.RoleID {
+	t.Helper()
+	for role := range state.AllBy(db.Snapshot(), state.Roles, state.RolesByName, strings.ToLower(name)) {
+		return role.ID
+	}
+	role := &state.Role{ID: ident.NewRoleID(rand.Reader), Name: name, Path: "/", MaxSession: 3600}
+	update(t, db, func(tx *state.Tx) error {
+		role.Created = tx.Now()
+		state.Put(tx, state.Roles, state.Clone(role))
+		return tx.Claim("role/"+strings.ToLower(name), string(role.ID))
+	})
+	return role.ID
+}
+
 // Principal is whom the key stands for.
 func Principal(t testing.TB, db *state.DB, key *state.AccessKey) identity.Principal {
 	t.Helper()
+	return signed(t, db, &sigv4.Signer{AccessKeyID: string(key.ID), Secret: sigv4.Secret(key.Secret.Reveal())})
+}
+
+// Session is whom temporary credentials stand for that say what s says. What s leaves out is filled in: key and secret, an hour that begins now, and
+// the Type, AssumedRole where there is a role and FederatedUser where there is none. Whom it speaks of is in the DB.
+func Session(t testing.TB, db *state.DB, s identity.Session) identity.Principal {
+	t.Helper()
+	s = Complete(s, clock.System{}.Now())
+	token, err := Tokens(db, clock.System{}).Seal(t.Context(), &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed(t, db, &sigv4.Signer{AccessKeyID: string(s.KeyID), Secret: sigv4.Secret(s.Secret.Reveal()), SessionToken: sigv4.Secret(token)})
+}
+
+// Complete fills in what s leaves out, as Session does, with an hour that begins at now.
+func Complete(s identity.Session, now time.Time) identity.Session {
+	s.KeyID = cmp.Or(s.KeyID, ident.NewSessionKeyOf(rand.Reader, Account))
+	s.Secret = cmp.Or(s.Secret, identity.NewSecret(rand.Reader))
+	if s.Issued.IsZero() {
+		s.Issued = now.UTC().Truncate(time.Second)
+	}
+	if s.Expires.IsZero() {
+		s.Expires = s.Issued.Add(time.Hour)
+	}
+	if s.Type == "" {
+		s.Type = identity.FederatedUser
+		if s.RoleID != "" {
+			s.Type = identity.AssumedRole
+		}
+	}
+	return s
+}
+
+// Tokens seals and opens with the keys of the DB.
+func Tokens(db *state.DB, clk clock.Clock) *identity.Tokens {
+	return identity.NewTokens(identity.TokensConfig{DB: db, Clock: clk, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
+}
+
+func signed(t testing.TB, db *state.DB, signer *sigv4.Signer) identity.Principal {
+	t.Helper()
 	req := &sigv4.Request{Method: "POST", Path: "/", Host: "sts.amazonaws.com", Header: http.Header{}}
-	signer := &sigv4.Signer{AccessKeyID: string(key.ID), Secret: sigv4.Secret(key.Secret.Reveal()), Region: Region, Service: "sts"}
+	signer.Region, signer.Service = Region, "sts"
 	if err := signer.Sign(req, clock.System{}.Now()); err != nil {
 		t.Fatal(err)
 	}
 	a := identity.New(identity.Config{DB: db, Clock: clock.System{}, Account: Account, Region: Region, Partition: Partition})
-	signed, err := a.Authenticate(t.Context(), req, "sts")
+	who, err := a.Authenticate(t.Context(), req, "sts")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return signed.Principal
+	return who.Principal
 }
 
 func update(t testing.TB, db *state.DB, fn func(*state.Tx) error) {
