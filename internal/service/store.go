@@ -13,6 +13,11 @@ import (
 // fn may run several times, so what it gives to its caller it must set afresh each time.
 func Update(ctx context.Context, db *state.DB, fn func(*state.Tx) error) error {
 	_, err := db.Update(ctx, fn)
+	return Stored(err)
+}
+
+// Stored is what a client is to be told of an error of the store, as Update tells it; nil stays nil.
+func Stored(err error) error {
 	switch {
 	case err == nil:
 		return nil

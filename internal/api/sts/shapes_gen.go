@@ -234,8 +234,8 @@ var (
 	shTagKeyType                                      = shape.Shape{Name: "tagKeyType", Kind: shape.String, Check: &shape.Check{Min: 1, HasMin: true, Max: 128, HasMax: true, Pattern: "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+"}}
 	shTagListType                                     = shape.Shape{Name: "tagListType", Kind: shape.List, Elem: &shTag, Check: &shape.Check{Max: 50, HasMax: true}}
 	shTagValueType                                    = shape.Shape{Name: "tagValueType", Kind: shape.String, Check: &shape.Check{Min: 0, HasMin: true, Max: 256, HasMax: true, Pattern: "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*"}}
-	shTokenCodeType                                   = shape.Shape{Name: "tokenCodeType", Kind: shape.String, Check: &shape.Check{Min: 6, HasMin: true, Max: 6, HasMax: true, Pattern: "[\\d]*"}}
-	shTokenType                                       = shape.Shape{Name: "tokenType", Kind: shape.String}
+	shTokenCodeType                                   = shape.Shape{Name: "tokenCodeType", Kind: shape.String, Sensitive: true, Check: &shape.Check{Min: 6, HasMin: true, Max: 6, HasMax: true, Pattern: "[\\d]*"}}
+	shTokenType                                       = shape.Shape{Name: "tokenType", Kind: shape.String, Sensitive: true}
 	shTradeInTokenType                                = shape.Shape{Name: "tradeInTokenType", Kind: shape.String, Sensitive: true}
 	shUnrestrictedSessionPolicyDocumentType           = shape.Shape{Name: "unrestrictedSessionPolicyDocumentType", Kind: shape.String, Check: &shape.Check{Min: 1, HasMin: true, Pattern: "[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+"}}
 	shUrlType                                         = shape.Shape{Name: "urlType", Kind: shape.String, Check: &shape.Check{Min: 4, HasMin: true, Max: 2048, HasMax: true}}

@@ -27,6 +27,12 @@ var services = [...]serviceDef{
 	{"cloudtrail", "cloudtrail"},
 }
 
+// secrets are the shapes that must not be shown in records of calls though the model does not call them sensitive: who has a session token and
+// reads the rest of its credentials elsewhere, or a code that was refused and may be right again, has what they should not.
+var secrets = map[string][]string{
+	"sts": {"tokenType", "tokenCodeType"},
+}
+
 func main() {
 	data := flag.String("import", "", "botocore's data `directory`: refresh the reduced models instead of generating")
 	root := flag.String("root", ".", "the module's root `directory`")
@@ -69,6 +75,9 @@ func generateAll(dir string) (map[string][]byte, error) {
 		m, err := loadModel(filepath.Join(dir, "models", s.name+".json"))
 		if err != nil {
 			return nil, err
+		}
+		if err := m.conceal(secrets[s.name]); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 		g, err := newGenerator(s, m, totals[s.name])
 		if err != nil {

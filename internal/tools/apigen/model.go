@@ -91,6 +91,18 @@ func loadModel(path string) (*model, error) {
 	return m, nil
 }
 
+// conceal makes shapes sensitive. One that there is not would leave a secret in the open under another name.
+func (m *model) conceal(names []string) error {
+	for _, name := range names {
+		s, ok := m.Shapes[name]
+		if !ok {
+			return fmt.Errorf("the model has no shape %q to conceal", name)
+		}
+		s.Sensitive = true
+	}
+	return nil
+}
+
 // meta gives a string of the metadata, or "".
 func (m *model) meta(key string) string {
 	s, _ := m.Metadata[key].(string)
