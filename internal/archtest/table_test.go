@@ -34,6 +34,7 @@ var table = map[string]row{
 	"internal/policy":   {words, []string{"internal/arn", "internal/awserr"}},
 	"internal/managed":  {words, nil},
 	"internal/throttle": {words, []string{"internal/clock"}},
+	"internal/totp":     {words, nil},
 
 	"internal/api/shape":      {contracts, []string{"internal/awserr"}},
 	"internal/api/workspaces": {contracts, []string{"internal/api/shape"}},
@@ -83,6 +84,7 @@ var table = map[string]row{
 	"internal/authz":                 {decisions, []string{"internal/identity", "internal/permissions", "internal/policy", "internal/state", "internal/api/...", "internal/awserr", "internal/arn", "internal/ident", "internal/clock"}},
 	"internal/bootstrap":             {decisions, []string{"internal/region", "internal/state", "internal/ident", "internal/identity", "internal/clock"}},
 	"internal/service":               {decisions, []string{"internal/api/shape", "internal/identity", "internal/state", "internal/awserr"}},
+	"internal/factor":                {decisions, []string{"internal/service", "internal/state", "internal/totp"}},
 	"internal/service/workspaces":    {decisions, serviceMay},
 	"internal/service/ds":            {decisions, serviceMay},
 	"internal/service/dsdata":        {decisions, serviceMay},
@@ -117,7 +119,7 @@ var table = map[string]row{
 }
 
 // serviceMay is what a service package imports: generated types, records, words, the directory contract, and who is calling.
-var serviceMay = []string{"internal/api/...", "internal/service", "internal/identity", "internal/permissions", "internal/policy", "internal/managed", "internal/state", "internal/directory", "internal/awserr", "internal/ident", "internal/arn", "internal/clock", "internal/region", "internal/seal"}
+var serviceMay = []string{"internal/api/...", "internal/service", "internal/identity", "internal/permissions", "internal/policy", "internal/managed", "internal/factor", "internal/totp", "internal/state", "internal/directory", "internal/awserr", "internal/ident", "internal/arn", "internal/clock", "internal/region", "internal/seal"}
 
 // planMay is what a plan imports: the engine, records and driver contracts, never a driver.
 var planMay = []string{"internal/reconcile", "internal/region", "internal/state", "internal/driver", "internal/directory", "internal/evidence", "internal/ident", "internal/clock", "internal/seal"}

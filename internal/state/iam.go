@@ -126,6 +126,8 @@ type MFADevice struct {
 	// Step is the last time step whose code was taken: none is taken twice. Drift is how many steps the device's clock is ahead.
 	Step  int64 `json:",omitempty"`
 	Drift int64 `json:",omitempty"`
+	// Guessed is when the last of the wrong codes that were shown will be forgiven; zero: none was.
+	Guessed time.Time `json:",omitzero"`
 }
 
 // RootDevice is the MFADevice.UserID of the account's root.
