@@ -15,6 +15,7 @@ import (
 	"carrel/internal/display"
 	"carrel/internal/driver/sim"
 	"carrel/internal/evidence"
+	"carrel/internal/identity"
 	"carrel/internal/metrics"
 	"carrel/internal/pki"
 	"carrel/internal/reconcile/directory"
@@ -47,6 +48,8 @@ type house struct {
 	desks desks
 	// seal keeps secrets on their way readable to this installation only.
 	seal *seal.Key
+	// tokens seals session tokens.
+	tokens *identity.Tokens
 	// pages are the portal's; sessions the live screens.
 	pages       fs.FS
 	sessions    display.Registry
@@ -76,6 +79,7 @@ func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Proce
 	if h.db, err = state.Open(ctx, h.store, h.clock, state.WithLogger(log)); err != nil {
 		return nil, err
 	}
+	h.tokens = identity.NewTokens(identity.TokensConfig{DB: h.db, Clock: clock.System{}, Rand: random, Log: log})
 	h.watch = newWatch(h.db, &h.sessions)
 	h.presence = &presence{db: h.db, sessions: &h.sessions, clock: h.clock, log: log, patience: conf.Requests.Deadline}
 	if h.authority, err = pki.Open(pki.Options{Dir: filepath.Join(conf.State.Dir, "pki")}); err != nil {

@@ -86,7 +86,7 @@ func AddRole(t testing.TB, db *state.DB, name string) ident.RoleID {
 // Principal is whom the key stands for.
 func Principal(t testing.TB, db *state.DB, key *state.AccessKey) identity.Principal {
 	t.Helper()
-	return signed(t, db, &sigv4.Signer{AccessKeyID: string(key.ID), Secret: sigv4.Secret(key.Secret.Reveal())})
+	return Credentials{string(key.ID), key.Secret.Reveal(), ""}.must(t, db)
 }
 
 // Session is whom temporary credentials stand for that say what s says. What s leaves out is filled in: key and secret, an hour that begins now, and
@@ -98,7 +98,7 @@ func Session(t testing.TB, db *state.DB, s identity.Session) identity.Principal 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return signed(t, db, &sigv4.Signer{AccessKeyID: string(s.KeyID), Secret: sigv4.Secret(s.Secret.Reveal()), SessionToken: sigv4.Secret(token)})
+	return Credentials{string(s.KeyID), s.Secret.Reveal(), token}.must(t, db)
 }
 
 // Complete fills in what s leaves out, as Session does, with an hour that begins at now.
@@ -125,19 +125,29 @@ func Tokens(db *state.DB, clk clock.Clock) *identity.Tokens {
 	return identity.NewTokens(identity.TokensConfig{DB: db, Clock: clk, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
 }
 
-func signed(t testing.TB, db *state.DB, signer *sigv4.Signer) identity.Principal {
+// Credentials are what a client signs with. SessionToken is empty for a long-term key.
+type Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken string }
+
+// Principal is whom the credentials stand for by a clock, or why a request that is signed with them is refused.
+func (c Credentials) Principal(t testing.TB, db *state.DB, clk clock.Clock) (identity.Principal, error) {
 	t.Helper()
+	signer := &sigv4.Signer{AccessKeyID: c.AccessKeyID, Secret: sigv4.Secret(c.SecretAccessKey), SessionToken: sigv4.Secret(c.SessionToken), Region: Region, Service: "sts"}
 	req := &sigv4.Request{Method: "POST", Path: "/", Host: "sts.amazonaws.com", Header: http.Header{}}
-	signer.Region, signer.Service = Region, "sts"
-	if err := signer.Sign(req, clock.System{}.Now()); err != nil {
+	if err := signer.Sign(req, clk.Now()); err != nil {
 		t.Fatal(err)
 	}
-	a := identity.New(identity.Config{DB: db, Clock: clock.System{}, Account: Account, Region: Region, Partition: Partition})
-	who, err := a.Authenticate(t.Context(), req, "sts")
+	a := identity.New(identity.Config{DB: db, Clock: clk, Account: Account, Region: Region, Partition: Partition})
+	signed, err := a.Authenticate(t.Context(), req, "sts")
+	return signed.Principal, err
+}
+
+func (c Credentials) must(t testing.TB, db *state.DB) identity.Principal {
+	t.Helper()
+	p, err := c.Principal(t, db, clock.System{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return who.Principal
+	return p
 }
 
 func update(t testing.TB, db *state.DB, fn func(*state.Tx) error) {

@@ -128,6 +128,19 @@ func TestReducingDropsProseAndTheUnwanted(t *testing.T) {
 	}
 }
 
+func TestSecretsThatTheModelDoesNotKnow(t *testing.T) {
+	m, err := tinyModel(t, func(s string) string { return s })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.conceal([]string{"Text"}); err != nil || !m.Shapes["Text"].Sensitive {
+		t.Errorf("%v, %+v", err, m.Shapes["Text"])
+	}
+	if err := m.conceal([]string{"Renamed"}); err == nil {
+		t.Error("a shape that there is not was concealed")
+	}
+}
+
 func TestOddModelsAreCarriedOver(t *testing.T) {
 	m, err := tinyModel(t, func(s string) string { return s })
 	if err != nil {
