@@ -50,7 +50,7 @@ func AddUser(t testing.TB, db *state.DB, name string) ident.UserID {
 	update(t, db, func(tx *state.Tx) error {
 		user.Created = tx.Now()
 		state.Put(tx, state.Users, state.Clone(user))
-		return tx.Claim("iam/user/"+strings.ToLower(name), string(user.ID))
+		return tx.Claim("user/"+strings.ToLower(name), string(user.ID))
 	})
 	return user.ID
 }
