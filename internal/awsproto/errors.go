@@ -136,7 +136,7 @@ func modelledStatus(x shape.Exception) int {
 	return http.StatusBadRequest
 }
 
-// ec2Words turns the texts of the model's validation and of a denial into EC2's: a required member that is missing has a code of
+// ec2Words turns the texts of the model's validation, of a denial and of expired credentials into EC2's: a required member that is missing has a code of
 // its own there, and a denial begins with a fixed sentence.
 func ec2Words(e *awserr.Error, code, message string) (string, string) {
 	switch {
@@ -146,6 +146,8 @@ func ec2Words(e *awserr.Error, code, message string) (string, string) {
 		return code, "You are not authorized to perform this operation. " + message
 	case e.Kind == awserr.AccessDenied:
 		return code, "You are not authorized to perform this operation."
+	case e.Kind == awserr.ExpiredToken:
+		return code, "Request has expired."
 	case e.Kind == awserr.UnknownKey && e.Message == "":
 		return code, "AWS was not able to validate the provided access credentials"
 	}

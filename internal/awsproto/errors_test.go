@@ -50,6 +50,9 @@ func TestErrorsAreSpeltAsEachProtocolDoes(t *testing.T) {
 			if tt.kind == awserr.AccessDenied {
 				ec2Message = "You are not authorized to perform this operation. m"
 			}
+			if tt.kind == awserr.ExpiredToken {
+				ec2Message = "Request has expired."
+			}
 			for _, want := range []struct {
 				s *shape.Service
 				spelling

@@ -36,7 +36,7 @@ func arns(names ...string) (list []sts.PolicyDescriptorType) {
 }
 
 func TestAssumeRole(t *testing.T) {
-	w := newWorld(t)
+	w := newOffice(t)
 	t.Run("with nothing but a role and a name", func(t *testing.T) {
 		out, err := w.assume(t.Context(), w.ada(t), nil)
 		if err != nil {
@@ -96,7 +96,7 @@ func TestAssumeRole(t *testing.T) {
 }
 
 func TestAssumeRoleIsRefused(t *testing.T) {
-	w := newWorld(t)
+	w := newOffice(t)
 	const unauthorized = "User: %s is not authorized to perform: sts:AssumeRole on resource: %s"
 	ada, federated := w.ada(t), w.session(t, identity.Session{Type: identity.FederatedUser, UserID: adaID, Name: "bob"})
 	many := make([]string, 11)
@@ -160,7 +160,7 @@ func TestAssumeRoleIsRefused(t *testing.T) {
 }
 
 func TestAChainOfRoles(t *testing.T) {
-	w := newWorld(t)
+	w := newOffice(t)
 	first := w.session(t, identity.Session{RoleID: adminID, Name: "first", SourceIdentity: "lovelace",
 		Tags: map[string]string{"Team": "ops", "desk": "4"}, Transitive: []string{"Team"}, Policy: readOnly})
 	t.Run("the source identity and the transitive tags go on, other tags and policies do not", func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestAChainOfRoles(t *testing.T) {
 }
 
 func TestSecondFactor(t *testing.T) {
-	w := newWorld(t)
+	w := newOffice(t)
 	const seedText, serial, rootSerial = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", "arn:aws:iam::123456789012:mfa/ada", "arn:aws:iam::123456789012:mfa/root"
 	seed, err := totp.Seed(seedText)
 	if err != nil {
@@ -286,7 +286,7 @@ func TestSecondFactor(t *testing.T) {
 }
 
 func TestGetFederationToken(t *testing.T) {
-	w := newWorld(t)
+	w := newOffice(t)
 	get := func(t *testing.T, p identity.Principal, change func(*sts.GetFederationTokenInput)) (*sts.GetFederationTokenOutput, error) {
 		t.Helper()
 		in := &sts.GetFederationTokenInput{Name: shape.Ptr("bob")}
@@ -350,7 +350,7 @@ func TestGetFederationToken(t *testing.T) {
 }
 
 func TestRecordsOfCallsHoldNoSecret(t *testing.T) {
-	w := newWorld(t)
+	w := newOffice(t)
 	out, err := w.assume(t.Context(), w.ada(t), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -40,16 +40,16 @@ func (m *manual) After(d time.Duration) (<-chan time.Time, func()) {
 }
 func (m *manual) pass(d time.Duration) { m.mu.Lock(); defer m.mu.Unlock(); m.now = m.now.Add(d) }
 
-// world is an account with a user ada in /ops/, a role admin in /ops/ whose sessions may last two hours, and a managed policy.
-type world struct {
+// office is an account with a user ada in /ops/, a role admin in /ops/ whose sessions may last two hours, and a managed policy.
+type office struct {
 	*Service
 	clk *manual
 }
 
-func newWorld(t testing.TB) *world {
+func newOffice(t testing.TB) *office {
 	clk := &manual{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	db := statetest.OpenDB(t, memory.New(), clk)
-	w := &world{clk: clk, Service: &Service{DB: db, Tokens: identitytest.Tokens(db, clk), Clock: clk, Rand: rand.Reader, AccountID: account, Partition: identitytest.Partition}}
+	w := &office{clk: clk, Service: &Service{DB: db, Tokens: identitytest.Tokens(db, clk), Clock: clk, Rand: rand.Reader, AccountID: account, Partition: identitytest.Partition}}
 	w.update(t, func(tx *state.Tx) {
 		state.Put(tx, state.Users, &state.User{ID: adaID, Name: "ada", Path: "/ops/"})
 		state.Put(tx, state.Roles, &state.Role{ID: adminID, Name: "admin", Path: "/ops/", MaxSession: 7200})
@@ -59,31 +59,31 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func (w *world) update(t testing.TB, fn func(*state.Tx)) {
+func (w *office) update(t testing.TB, fn func(*state.Tx)) {
 	t.Helper()
 	if _, err := w.DB.Update(t.Context(), func(tx *state.Tx) error { fn(tx); return nil }); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (w *world) root(t testing.TB) identity.Principal { return identitytest.Root(t, w.DB) }
+func (w *office) root(t testing.TB) identity.Principal { return identitytest.Root(t, w.DB) }
 
-func (w *world) ada(t testing.TB) identity.Principal {
+func (w *office) ada(t testing.TB) identity.Principal {
 	return identitytest.Principal(t, w.DB, identitytest.AddKey(t, w.DB, adaID))
 }
 
 // session is somebody with temporary credentials that say what s says.
-func (w *world) session(t testing.TB, s identity.Session) identity.Principal {
+func (w *office) session(t testing.TB, s identity.Session) identity.Principal {
 	return identitytest.Session(t, w.DB, s)
 }
 
 // use signs with credentials that were issued, and gives who that is.
-func (w *world) use(t testing.TB, c *sts.Credentials) (identity.Principal, error) {
+func (w *office) use(t testing.TB, c *sts.Credentials) (identity.Principal, error) {
 	t.Helper()
 	return identitytest.Credentials{AccessKeyID: *c.AccessKeyId, SecretAccessKey: *c.SecretAccessKey, SessionToken: *c.SessionToken}.Principal(t, w.DB, w.clk)
 }
 
-func (w *world) holder(t testing.TB, c *sts.Credentials) identity.Principal {
+func (w *office) holder(t testing.TB, c *sts.Credentials) identity.Principal {
 	t.Helper()
 	p, err := w.use(t, c)
 	if err != nil {
@@ -93,7 +93,7 @@ func (w *world) holder(t testing.TB, c *sts.Credentials) identity.Principal {
 }
 
 // assume is AssumeRole of the role admin as ada@desk, changed as change says.
-func (w *world) assume(ctx context.Context, p identity.Principal, change func(*sts.AssumeRoleInput)) (*sts.AssumeRoleOutput, error) {
+func (w *office) assume(ctx context.Context, p identity.Principal, change func(*sts.AssumeRoleInput)) (*sts.AssumeRoleOutput, error) {
 	in := &sts.AssumeRoleInput{RoleArn: shape.Ptr(admin), RoleSessionName: shape.Ptr("ada@desk")}
 	if change != nil {
 		change(in)

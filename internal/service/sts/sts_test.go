@@ -13,7 +13,7 @@ import (
 )
 
 func TestCallerIdentity(t *testing.T) {
-	w := newWorld(t)
+	w := newOffice(t)
 	for _, c := range []struct {
 		name, id, arn string
 		caller        identity.Principal
@@ -45,7 +45,7 @@ func TestCallerIdentity(t *testing.T) {
 }
 
 func TestAccessKeyInfo(t *testing.T) {
-	w := newWorld(t)
+	w := newOffice(t)
 	info := func(id string) (*sts.GetAccessKeyInfoOutput, error) {
 		return w.GetAccessKeyInfo(t.Context(), service.Call{Principal: w.ada(t)}, &sts.GetAccessKeyInfoInput{AccessKeyId: &id})
 	}
@@ -73,7 +73,7 @@ func TestAccessKeyInfo(t *testing.T) {
 }
 
 func TestDecodeAuthorizationMessage(t *testing.T) {
-	w, other := newWorld(t), newWorld(t)
+	w, other := newOffice(t), newOffice(t)
 	decode := func(text string) (*sts.DecodeAuthorizationMessageOutput, error) {
 		return w.DecodeAuthorizationMessage(t.Context(), service.Call{Principal: w.ada(t)}, &sts.DecodeAuthorizationMessageInput{EncodedMessage: &text})
 	}
@@ -110,7 +110,7 @@ func TestBindPutsEveryOperation(t *testing.T) {
 }
 
 func TestGetSessionToken(t *testing.T) {
-	w := newWorld(t)
+	w := newOffice(t)
 	get := func(t *testing.T, p identity.Principal, seconds int32) (*sts.Credentials, error) {
 		t.Helper()
 		in := &sts.GetSessionTokenInput{}
@@ -147,7 +147,7 @@ func TestGetSessionToken(t *testing.T) {
 		})
 	}
 	t.Run("SIG-8 they end by the second", func(t *testing.T) {
-		w := newWorld(t)
+		w := newOffice(t)
 		out, err := w.GetSessionToken(t.Context(), service.Call{Principal: w.ada(t)}, &sts.GetSessionTokenInput{DurationSeconds: shape.Ptr(int32(900))})
 		if err != nil {
 			t.Fatal(err)
