@@ -15,7 +15,7 @@ import (
 
 const iamARN = "arn:aws:iam::123456789012:"
 
-// refused checks that something is denied, on a resource; no is the reason when no policy allows it.
+// refused checks that no identity-based policy allows something on a resource.
 func (w *world) refused(p identity.Principal, op *shape.Operation, input any, resource string) {
 	w.t.Helper()
 	action := op.Service.SigningName + ":" + op.Name

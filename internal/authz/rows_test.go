@@ -34,26 +34,6 @@ func TestEveryOperationHasARow(t *testing.T) {
 	}
 }
 
-// TestNoRowAsksNothing holds for a request that names nothing and for one that names everything: neither may be carried out without a check.
-func TestNoRowAsksNothing(t *testing.T) {
-	for op, row := range rows {
-		if row.open != "" {
-			continue
-		}
-		asked := slices.ContainsFunc(row.pairs, func(p pair) bool { return p.when == nil && p.unless == nil })
-		var optional []path
-		for _, p := range row.pairs {
-			if p.when != nil && p.action.String() == "" {
-				optional = append(optional, p.when)
-			}
-		}
-		rest := slices.IndexFunc(row.pairs, func(p pair) bool { return p.unless != nil })
-		if !asked && (rest < 0 || len(row.pairs[rest].unless) != len(optional)) {
-			t.Errorf("%s %s: nothing is asked for when the request names nothing", op.Service.Name, op.Name)
-		}
-	}
-}
-
 // TestTheTables holds what is checked to testdata/rows.golden, so that a change of a row is seen for what it is. -update writes it.
 func TestTheTables(t *testing.T) {
 	var b strings.Builder
