@@ -218,7 +218,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	door := &front.Door{
 		Codec: codec, Handlers: h.handlers(), Audit: h.audit, AuditFailure: audit.Failure(h.conf.Audit.OnFailure), Strangers: front.NewStrangers(clock.System{}), Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
 		Auth:      identity.New(identity.Config{DB: h.db, Clock: clock.System{}, Tokens: h.tokens, Account: i.AccountID, Region: i.Region, Partition: i.Partition}),
-		Authz:     &authz.Authorizer{DB: h.db, Account: i.AccountID, Region: i.Region, Partition: i.Partition},
+		Authz:     &authz.Authorizer{DB: h.db, Account: i.AccountID, Region: i.Region, Partition: i.Partition, Encode: h.encode},
 		AccountID: i.AccountID, Region: i.Region, MaxBody: r.MaxBodyBytes, Deadline: r.Deadline,
 	}
 	if r.Throttle == config.ThrottleAWS {
@@ -259,3 +259,8 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 }
 
 var _ front.Observer = (*metrics.Metrics)(nil)
+
+// encode seals a decision for EC2's encoded authorization message, which sts:DecodeAuthorizationMessage opens.
+func (h *house) encode(ctx context.Context, text string) (string, error) {
+	return h.tokens.SealMessage(ctx, text)
+}

@@ -7,6 +7,7 @@
 package authz
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"sync"
@@ -27,7 +28,7 @@ type Authorizer struct {
 	// Account, Region and Partition are the installation's.
 	Account, Region, Partition string
 	// Encode seals a decision for EC2's encoded authorization message, which only sts:DecodeAuthorizationMessage opens; nil: there is none.
-	Encode func(text string) (string, error)
+	Encode func(ctx context.Context, text string) (string, error)
 
 	subjects atomic.Pointer[subjects]
 	pool     sync.Pool
@@ -180,7 +181,7 @@ func (a *Authorizer) check(d *Decision, action policy.Action, t target) bool {
 }
 
 // Denial is the error a denied caller gets, in AWS's words (reference 5.7).
-func (d *Decision) Denial() *awserr.Error {
+func (d *Decision) Denial(ctx context.Context) *awserr.Error {
 	action := d.action.String()
 	if n := len(d.Checks); n > 0 {
 		action = d.Checks[n-1].Action
@@ -193,7 +194,7 @@ func (d *Decision) Denial() *awserr.Error {
 	if d.op.Service.Protocol == shape.EC2Query {
 		text = "You are not authorized to perform this operation. " + text
 		if encode := d.owner.Encode; encode != nil {
-			if sealed, err := encode(string(d.AppendJSON(nil))); err == nil {
+			if sealed, err := encode(ctx, string(d.AppendJSON(nil))); err == nil {
 				text += ". Encoded authorization failure message: " + sealed
 			}
 		}

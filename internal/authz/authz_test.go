@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"context"
 	"encoding/json"
 	"reflect"
 	"slices"
@@ -49,7 +50,7 @@ func TestWithoutPoliciesEveryOperationIsDenied(t *testing.T) {
 				t.Errorf("%s by a user without policies: %v %s", action, d.Allowed, d.Reason)
 			}
 			if !d.Allowed {
-				err := d.Denial()
+				err := d.Denial(context.Background())
 				want := "User: arn:aws:iam::123456789012:user/ada is not authorized to perform: "
 				if err.Kind != awserr.AccessDenied || !strings.Contains(err.Message, want) || !strings.Contains(err.Message, " on resource: ") {
 					t.Errorf("%s: %v", action, err)
@@ -115,10 +116,10 @@ func TestTheTextsOfDenials(t *testing.T) {
 		w.allowed(p, describe, nil)
 	})
 	t.Run("5.7 EC2 has a text of its own, with a sealed reason", func(t *testing.T) {
-		w.a.Encode = func(s string) (string, error) { return "sealed-" + string(rune('0'+len(s)%10)), nil }
+		w.a.Encode = func(_ context.Context, s string) (string, error) { return "sealed-" + string(rune('0'+len(s)%10)), nil }
 		d := w.ask(w.user("f", ""), ec2.DescribeVpcs.Operation, nil)
 		defer d.Release()
-		text := d.Denial().Message
+		text := d.Denial(context.Background()).Message
 		if !strings.HasPrefix(text, "You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/f is not authorized to perform: ec2:DescribeVpcs") ||
 			!strings.Contains(text, ". Encoded authorization failure message: sealed-") {
 			t.Error(text)
@@ -351,7 +352,7 @@ func TestAssumingARole(t *testing.T) {
 		w.denied(bob, op, known, "sts:SetSourceIdentity on resource: arn:aws:iam::123456789012:role/account because no role trust policy allows the sts:SetSourceIdentity action")
 	})
 	t.Run("IAM-5 who is made again under an old name is not trusted", func(t *testing.T) {
-		w.update(func(tx *state.Tx) { state.Delete(tx, state.Users, ada.UserID()); tx.Release("iam/user/ada") })
+		w.update(func(tx *state.Tx) { state.Delete(tx, state.Users, ada.UserID()); tx.Release("user/ada") })
 		again := w.user("ada", allow("sts:*", "*"))
 		if again.UserID() == ada.UserID() {
 			t.Fatal("the same id")

@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -52,7 +53,7 @@ func BenchmarkDecide(b *testing.B) {
 			for b.Loop() {
 				d := a.Decide(ask)
 				if !d.Allowed {
-					b.Fatal(d.Denial())
+					b.Fatal(d.Denial(context.Background()))
 				}
 				record = d.AppendJSON(record[:0])
 				d.Release()

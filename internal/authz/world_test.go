@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"context"
 	"crypto/rand"
 	"net/netip"
 	"strings"
@@ -98,7 +99,7 @@ func (w *world) allowed(p identity.Principal, op *shape.Operation, input any) {
 	d := w.ask(p, op, input)
 	defer d.Release()
 	if !d.Allowed {
-		w.t.Errorf("%s: %v", op.Name, d.Denial())
+		w.t.Errorf("%s: %v", op.Name, d.Denial(context.Background()))
 	}
 }
 
@@ -110,7 +111,7 @@ func (w *world) denied(p identity.Principal, op *shape.Operation, input any, wan
 		w.t.Errorf("%s is allowed", op.Name)
 		return
 	}
-	text := d.Denial().Message
+	text := d.Denial(context.Background()).Message
 	if _, after, _ := strings.Cut(text, "is not authorized to perform: "); after != want {
 		w.t.Errorf("%s:\n got %s\nwant %s", op.Name, after, want)
 	}
