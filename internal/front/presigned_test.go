@@ -43,6 +43,9 @@ func TestEveryOperationServesThePresigned(t *testing.T) {
 		return h.audit.last(t)
 	}
 	for _, op := range operations() {
+		if op.Name == "AssumeRole" {
+			continue // As in the control of the matrix.
+		}
 		want := fmt.Sprintf("%s", served(op, smallestCall(t, op)).RequestParameters)
 		calls := []*call{presignedCall(t, op)}
 		if isForm(op) {
@@ -59,7 +62,7 @@ func TestEveryOperationServesThePresigned(t *testing.T) {
 	secretFree(t, h)
 }
 
-// TestEveryOperationRefusesThePresignedOfWhoMayNot puts every way of the matrix through the query form. One path that looks for the
+// TestEveryOperationRefusesThePresignedOfWhoMayNot puts every way of the matrix in which authentication refuses through the query form. One path that looks for the
 // signature in the header and another that takes the credential from the query was CVE-2026-40344 of MinIO.
 func TestEveryOperationRefusesThePresignedOfWhoMayNot(t *testing.T) {
 	h := newHouse(t)
@@ -69,6 +72,9 @@ func TestEveryOperationRefusesThePresignedOfWhoMayNot(t *testing.T) {
 	}
 	for _, col := range columns() {
 		t.Run(col.name+", presigned", func(t *testing.T) {
+			if col.arrange != nil {
+				col.arrange(t, h)
+			}
 			before := h.db.Snapshot().Revision()
 			for _, op := range operations() {
 				if slices.Contains(allowedToAll, op.Service.Name+" "+op.Name) && col.want(op) == denied.in(op.Service.Protocol) {

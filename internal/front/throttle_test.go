@@ -42,6 +42,10 @@ func TestTooFastCallersAreThrottled(t *testing.T) {
 	h.Throttle = throttle.New(c, throttle.AWSLike)
 	for _, s := range app.APIs() {
 		op := s.Operations[0]
+		if s.Name == "sts" {
+			// The root may not assume roles.
+			op = operation(t, "sts", "GetCallerIdentity")
+		}
 		t.Run(s.Name, func(t *testing.T) {
 			bare := smallestCall(t, op)
 			send := func(key *state.AccessKey) answer {
