@@ -1,7 +1,6 @@
 package front_test
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -46,7 +45,7 @@ func TestEveryOperationServesThePresigned(t *testing.T) {
 		if op.Name == "AssumeRole" {
 			continue // As in the control of the matrix.
 		}
-		want := fmt.Sprintf("%s", served(op, smallestCall(t, op)).RequestParameters)
+		want := served(op, smallestCall(t, op)).RequestParameters.String()
 		calls := []*call{presignedCall(t, op)}
 		if isForm(op) {
 			post := smallestCall(t, op)
@@ -54,7 +53,7 @@ func TestEveryOperationServesThePresigned(t *testing.T) {
 			calls = append(calls, post)
 		}
 		for _, c := range calls {
-			if got := fmt.Sprintf("%s", served(op, c).RequestParameters); got != want {
+			if got := served(op, c).RequestParameters.String(); got != want {
 				t.Errorf("%s %s by %s: decoded as %s, want %s", op.Service.Name, op.Name, c.method, got, want)
 			}
 		}
