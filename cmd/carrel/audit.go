@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,8 +21,10 @@ func newAudit(g *global) *cobra.Command {
 		Use:   "verify",
 		Short: "Verify the chain of all audit records and the signed digests over it",
 		Long: `Checks every record of the audit log against its hash and the one before, and the chain against the digests signed into the evidence
-log, with the public key alone. It names the first bad record. A log whose end was cut off looks whole; keep the evidence head that this
-command prints somewhere else, and give it with --head the next time.`,
+log, with the public key alone: records that were changed, taken away, put in or moved, within files and by whole files. It names the first bad
+record and then ends with status 2 (1: the check could not be made). Records behind the last digest are chained, but nobody has signed them yet;
+that is at most five minutes' worth, and none once Carrel has stopped. A log of which the end was cut off together with the evidence log's looks whole: keep the
+evidence head that this command prints somewhere else, and give it with --head the next time.`,
 		Example: "  carrel audit verify --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -50,13 +53,18 @@ command prints somewhere else, and give it with --head the next time.`,
 			if err != nil {
 				verdict["error"] = err.Error()
 			}
+			var fault *audit.Fault
+			if errors.As(err, &fault) {
+				verdict["fault"] = map[string]any{"file": fault.File, "line": fault.Line, "record": fault.Sequence, "problem": fault.Problem}
+			}
 			printed := g.print(c.OutOrStdout(), verdict, func(w io.Writer) {
 				fmt.Fprintf(w, "%d records in %d files are chained; %d signed digests agree, %d records stand behind the last one\nevidence head %s\n", r.Records, r.Files, r.Digests, r.Unsigned, r.Evidence.Head)
 			})
-			if err != nil {
-				return err
+			var broken *evidence.Fault
+			if fault != nil || errors.As(err, &broken) {
+				return &refuted{err}
 			}
-			return printed
+			return errors.Join(err, printed)
 		},
 	}
 	verify.Flags().StringVar(&key, "key", "", "public key, PEM (default: evidence/public.pem in the state directory)")
@@ -65,3 +73,8 @@ command prints somewhere else, and give it with --head the next time.`,
 	c.AddCommand(verify)
 	return c
 }
+
+// refuted is a check that could be made and has found that something is not what it was.
+type refuted struct{ error }
+
+func (r *refuted) Unwrap() error { return r.error }

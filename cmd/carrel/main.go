@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,6 +31,10 @@ func main() {
 	defer stop()
 	if err := newRoot().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "carrel: "+err.Error())
+		var found *refuted
+		if errors.As(err, &found) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }

@@ -599,6 +599,7 @@ func TestVerifyLocatesTamperedRecords(t *testing.T) {
 		l := bytes.SplitAfter(files[all[i].path], []byte("\n"))
 		return l[:len(l)-1]
 	}
+	const moved = 100 // files that are where none was
 	set := func(files map[string][]byte, i int, l [][]byte) { files[all[i].path] = bytes.Join(l, nil) }
 	tests := []struct {
 		name   string
@@ -633,6 +634,44 @@ func TestVerifyLocatesTamperedRecords(t *testing.T) {
 			l[1], _ = appendLine(nil, old.sequence, old.previous, bytes.Replace(rec, []byte("ada"), []byte("eve"), 1))
 			set(f, 1, l)
 		}, WrongPrevious, 1, 3},
+		{"an emptied middle file", func(f map[string][]byte) { f[all[1].path] = nil }, MissingFile, 2, 1},
+		{"a middle file of zeros", func(f map[string][]byte) { f[all[1].path] = make([]byte, len(f[all[1].path])) }, Torn, 1, 1},
+		{"a file moved to an earlier day", func(f map[string][]byte) {
+			f["2001/01/01/"+filepath.Base(all[1].path)] = f[all[1].path]
+			delete(f, all[1].path)
+		}, Misplaced, moved + 1, 1},
+		{"a last file moved to a later day", func(f map[string][]byte) {
+			f["2999/01/01/"+filepath.Base(all[3].path)] = f[all[3].path]
+			delete(f, all[3].path)
+		}, Misplaced, moved + 2, 3},
+		{"a file that is there a second time", func(f map[string][]byte) {
+			f["2999/01/01/"+filepath.Base(all[3].path)] = f[all[3].path]
+		}, MissingFile, moved + 2, 1},
+		{"two records that have changed places and numbers", func(f map[string][]byte) {
+			l := lines(f, 2)
+			_, a, _ := parseLine(bytes.TrimSuffix(l[0], []byte("\n")))
+			_, b, _ := parseLine(bytes.TrimSuffix(l[1], []byte("\n")))
+			l[0], l[1] = bytes.Replace(l[0], a, b, 1), bytes.Replace(l[1], b, a, 1)
+			set(f, 2, l)
+		}, WrongHash, 2, 1},
+		{"a chain made anew without one record", func(f map[string][]byte) {
+			set(f, 3, slices.Delete(lines(f, 3), 1, 2))
+			l := lines(f, 3)
+			first, _, _ := parseLine(bytes.TrimSuffix(l[0], []byte("\n")))
+			_, rec, _ := parseLine(bytes.TrimSuffix(l[1], []byte("\n")))
+			l[1], _ = appendLine(nil, first.sequence+1, first.hash, rec)
+			set(f, 3, l)
+		}, Truncated, 3, 3},
+		{"a chain made anew with two records the other way round", func(f map[string][]byte) {
+			l := lines(f, 3)
+			first, _, _ := parseLine(bytes.TrimSuffix(l[0], []byte("\n")))
+			_, a, _ := parseLine(bytes.TrimSuffix(l[1], []byte("\n")))
+			_, b, _ := parseLine(bytes.TrimSuffix(l[2], []byte("\n")))
+			var made link
+			l[1], made = appendLine(nil, first.sequence+1, first.hash, b)
+			l[2], _ = appendLine(nil, first.sequence+2, made.hash, a)
+			set(f, 3, l)
+		}, WrongDigest, 3, 1},
 		{"the whole chain made anew from a record on", func(f map[string][]byte) {
 			var previous evidence.Hash
 			for i := range all {
@@ -651,7 +690,7 @@ func TestVerifyLocatesTamperedRecords(t *testing.T) {
 		}, WrongDigest, 3, 1},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name+" is located", func(t *testing.T) {
+		t.Run("R15: "+tt.name+" is located", func(t *testing.T) {
 			files := map[string][]byte{}
 			for path, data := range original {
 				files[path] = bytes.Clone(data)
@@ -675,7 +714,10 @@ func TestVerifyLocatesTamperedRecords(t *testing.T) {
 				t.Fatalf("Verify = %v, want a fault", err)
 			}
 			file := ""
-			if tt.file >= 0 {
+			switch {
+			case tt.file > moved:
+				file = map[int]string{moved + 1: "2001/01/01/" + filepath.Base(all[1].path), moved + 2: "2999/01/01/" + filepath.Base(all[3].path)}[tt.file]
+			case tt.file >= 0:
 				file = all[tt.file].path
 			}
 			if fault.Problem != tt.want || fault.File != file || fault.Line != tt.line {

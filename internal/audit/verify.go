@@ -22,7 +22,8 @@ const (
 	Torn Problem = "torn"
 	// MissingFile: the file's name does not go on where the file before ended.
 	MissingFile Problem = "missing file"
-	// Misplaced: the file's first record is not the one in its name: files were swapped or renamed.
+	// Misplaced: the file's first record is not the one in its name, its day is before the day of the file before, or a signed digest knows its
+	// records in another file: files were swapped, renamed or moved.
 	Misplaced Problem = "misplaced file"
 	// SequenceGap: lines are missing, repeated or swapped.
 	SequenceGap Problem = "sequence gap"
@@ -117,6 +118,8 @@ type verifier struct {
 	live    bool
 	digests []Digest
 	at      place
+	// day is the last file's.
+	day string
 	// since is the first record behind the last good digest.
 	since    place
 	sinceSeq uint64
@@ -146,6 +149,10 @@ func (v *verifier) segment(dir string, s segment, last bool) error {
 	if s.first != v.report.Records+1 {
 		return v.fault(MissingFile, "its name begins with record %d, the one before ended with %d", s.first, v.report.Records)
 	}
+	if s.day < v.day {
+		return v.fault(Misplaced, "the file before it is of the later day %s", v.day)
+	}
+	v.day = s.day
 	f, _, err := openSegment(dir, s.path)
 	if err != nil {
 		return fmt.Errorf("verify audit file %s: %w", s.path, err)
@@ -199,6 +206,9 @@ func (v *verifier) line(line []byte) error {
 		if d.Hash != l.hash {
 			return &Fault{File: v.since.file, Line: v.since.line, Sequence: v.sinceSeq, Problem: WrongDigest,
 				Detail: fmt.Sprintf("records %d to %d are not the signed ones: hash %s, digest %s", v.sinceSeq, l.sequence, l.hash, d.Hash)}
+		}
+		if d.File != v.at.file {
+			return v.fault(Misplaced, "a signed digest knows record %d in the file %s", l.sequence, d.File)
 		}
 		v.digests, v.sinceSeq = v.digests[1:], 0
 		v.report.Digests++

@@ -56,7 +56,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":      cmdServe,
-			"stop":       cmdStop,
+			"shutdown":   cmdShutdown,
 			"kill9":      cmdKill,
 			"capture":    cmdCapture,
 			"eventually": cmdEventually,
@@ -174,8 +174,9 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdStop: stop ends the last server with SIGTERM; it must be gone within 10 s, with status 0.
-func cmdStop(ts *testscript.TestScript, neg bool, _ []string) {
+// cmdShutdown: shutdown ends the last server with SIGTERM; it must be gone within 10 s, with status 0. (testscript's own command stop ends the script as
+// passed, and comes before any of ours.)
+func cmdShutdown(ts *testscript.TestScript, neg bool, _ []string) {
 	s := last(ts)
 	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
 	select {
