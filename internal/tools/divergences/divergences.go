@@ -79,6 +79,16 @@ const wording = `
 - A message lists the first ten violations and counts all; a value is shown up to 256 characters, structures by name only.
 - The sentence about a union with none or several members is Carrel's own: AWS's services differ in theirs.
 - A value longer than allowed and longer than 4096 bytes is reported for its length only, not for its pattern as well.
+
+## Event history
+
+- CloudTrail LookupEvents sees a call as soon as it is answered, where AWS may take 15 minutes, and has no limit of two calls per second.
+- A search for what is rare ends its page early, with a NextToken; AWS's pages may be short, too.
+- Calls without valid credentials are recorded, with a userIdentity of type Unknown, up to a limit; AWS has no account to record them in.
+- Resources have CloudTrail's types where it has one. WorkSpaces' bundles, images and IP groups are AWS::WorkSpaces::WorkspaceBundle, WorkspaceImage and
+  WorkspaceIpGroup, directories AWS::DirectoryService::Directory.
+- Session tokens are hidden in records. The texts of LookupEvents' exceptions are Carrel's own: AWS does not publish them.
+- There are no trails: operations about one answer TrailNotFoundException, lists are empty.
 `
 
 // Write writes the document, services in the order given, or says which row is wrong and writes nothing.
