@@ -54,7 +54,8 @@ func (s *Service) ListPublicKeys(_ context.Context, _ service.Call, in *cloudtra
 
 // ListTags finds no resource that could have tags.
 func (s *Service) ListTags(_ context.Context, _ service.Call, in *cloudtrail.ListTagsInput) (*cloudtrail.ListTagsOutput, error) {
-	for _, id := range in.ResourceIdList {
+	if len(in.ResourceIdList) > 0 {
+		id := in.ResourceIdList[0]
 		if a, err := arn.Parse(id); err != nil || a.Service != "cloudtrail" {
 			return nil, invalidARN(id)
 		}
