@@ -51,6 +51,9 @@ type Fault struct {
 
 // Error names the place and the problem.
 func (f *Fault) Error() string {
+	if f.File == "" {
+		return fmt.Sprintf("audit log without a file, record %d: %s: %s", f.Sequence, f.Problem, f.Detail)
+	}
 	return fmt.Sprintf("audit file %s line %d, record %d: %s: %s", f.File, f.Line, f.Sequence, f.Problem, f.Detail)
 }
 
