@@ -1,5 +1,5 @@
-// Package bootstrap gives a new installation its first records: the account, its root access key, the default network, the
-// bundles, and in simulation a directory. On later starts it checks that the state is the one that was asked for.
+// Package bootstrap gives a new installation its first records: the account, its root access key, the role that
+// WorkSpaces acts with, the default network, the bundles, and in simulation a directory. On later starts it checks that the state is the one that was asked for.
 //
 // It refuses to change a state that exists: whatever does not fit is an error that names the flag, and nothing is written.
 package bootstrap
@@ -124,6 +124,7 @@ func empty(r state.Reader) error {
 		{state.WorkspaceTable, state.Count(r, state.Workspaces)}, {state.DirectoryTable, state.Count(r, state.Directories)},
 		{state.BundleTable, state.Count(r, state.Bundles)}, {state.ImageTable, state.Count(r, state.Images)},
 		{state.IPGroupTable, state.Count(r, state.IPGroups)}, {state.UserTable, state.Count(r, state.Users)},
+		{state.RoleTable, state.Count(r, state.Roles)},
 		{state.AccessKeyTable, state.Count(r, state.AccessKeys)}, {state.VPCTable, state.Count(r, state.VPCs)},
 		{state.SubnetTable, state.Count(r, state.Subnets)}, {state.SecurityGroupTable, state.Count(r, state.SecurityGroups)},
 		{state.InterfaceTable, state.Count(r, state.Interfaces)},
@@ -156,6 +157,9 @@ func (o Options) install(tx *state.Tx) (Result, error) {
 	r.RootKey = state.AccessKey{Meta: meta, ID: ident.NewAccessKeyID(o.Rand), Secret: identity.NewSecret(o.Rand), Active: true}
 	state.Put(tx, state.AccessKeys, state.Clone(&r.RootKey))
 
+	if err := o.defaultRole(tx, r.Installation.Partition); err != nil {
+		return Result{}, err
+	}
 	network := o.network(tx, r.Installation.Region)
 	bundles(tx)
 	if o.Simulate {

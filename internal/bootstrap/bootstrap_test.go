@@ -13,6 +13,7 @@ import (
 
 	"carrel/internal/clock"
 	"carrel/internal/ident"
+	"carrel/internal/policy"
 	"carrel/internal/state"
 	"carrel/internal/state/memory"
 	"carrel/internal/state/statetest"
@@ -51,8 +52,31 @@ func TestTheFirstStartMakesEverythingInOneTransaction(t *testing.T) {
 	snap := db.Snapshot()
 	if state.Count(snap, state.VPCs) != 1 || state.Count(snap, state.Subnets) != 2 || state.Count(snap, state.Images) != 1 ||
 		state.Count(snap, state.Bundles) != 5 || state.Count(snap, state.Directories) != 1 || state.Count(snap, state.SecurityGroups) != 3 ||
-		state.Count(snap, state.AccessKeys) != 1 || state.Count(snap, state.Users) != 0 {
+		state.Count(snap, state.AccessKeys) != 1 || state.Count(snap, state.Users) != 0 ||
+		state.Count(snap, state.Roles) != 1 {
 		t.Error("not the records expected")
+	}
+}
+
+func TestTheRoleOfWorkSpacesIsThere(t *testing.T) {
+	db := statetest.NewDB(t)
+	ensure(t, db, Options{Partition: "aws-cn"})
+	snap := db.Snapshot()
+	owner, _ := state.Owner(snap, state.RoleClaim("WORKSPACES_defaultrole"))
+	role, ok := state.Get(snap, state.Roles, owner)
+	if !ok {
+		t.Fatal("its name is nobody's")
+	}
+	want := []string{"arn:aws-cn:iam::aws:policy/AmazonWorkSpacesPoolServiceAccess", "arn:aws-cn:iam::aws:policy/AmazonWorkSpacesSelfServiceAccess", "arn:aws-cn:iam::aws:policy/AmazonWorkSpacesServiceAccess"}
+	if role.Name != "workspaces_DefaultRole" || role.Path != "/" || role.Service != "" || role.MaxSession != 3600 || !slices.Equal(role.Attached, want) {
+		t.Errorf("%+v", role)
+	}
+	if _, err := ident.ParseRoleID(string(role.ID)); err != nil {
+		t.Error(err)
+	}
+	doc, err := policy.Parse(policy.Trust, role.Trust)
+	if err != nil || doc.String() != role.Trust {
+		t.Errorf("its trust policy is not as it would be stored: %v, %v", doc, err)
 	}
 }
 

@@ -40,6 +40,15 @@ func (e *MalformedError) AWS() *awserr.Error {
 	return awserr.Model("MalformedPolicyDocument", "%s", e.Error())
 }
 
+// InvalidPrincipal refuses a principal of the statement that is written well and does not exist, which only who has the records can tell.
+func (s *Statement) InvalidPrincipal(p PrincipalName, reason string) *MalformedError {
+	return &MalformedError{Text: legible(invalidPrincipal(p.Type, p.Value)), Reason: legible(reason), Position: s.Start}
+}
+
+func invalidPrincipal(kind, name string) string {
+	return `Invalid principal in policy: "` + kind + `":"` + name + `"`
+}
+
 // legible makes a message of text that quotes a document: not longer than a reader takes, and without characters that an answer in XML cannot hold.
 func legible(s string) string {
 	const most = 400

@@ -489,3 +489,19 @@ func TestKindsAndDecisionsHaveTheirNames(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// IAM-5: a principal that is written well and does not exist.
+func TestAPrincipalThatDoesNotExistIsRefusedWithItsStatement(t *testing.T) {
+	doc, err := Parse(Trust, "{\n \"Statement\": {\"Effect\":\"Allow\",\"Principal\":{\"AWS\":\"arn:aws:iam::123456789012:user/ada\"},\"Action\":\"sts:AssumeRole\"}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &doc.Statements[0]
+	want := `Invalid principal in policy: "AWS":"arn:aws:iam::123456789012:user/ada" (line 2, column 15: no such user)`
+	if got := s.InvalidPrincipal(s.Principals[0], "no such user").AWS().Message; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := s.InvalidPrincipal(PrincipalName{"AWS", strings.Repeat("\x01a", 9999)}, "no such user").Error(); len(got) > 1000 || strings.Contains(got, "\x01") {
+		t.Errorf("%d bytes: %.100q", len(got), got)
+	}
+}

@@ -32,7 +32,7 @@ func (p *parser) principals(n *node, s *Statement) {
 		}
 		p.strs(&m.value, func(at int, name string) {
 			if !p.validPrincipal(m.name, name) {
-				p.refuse(at, `Invalid principal in policy: "`+m.name+`":"`+name+`"`, "wildcards do not match parts of a principal, and it must be written in full")
+				p.refuse(at, invalidPrincipal(m.name, name), "wildcards do not match parts of a principal, and it must be written in full")
 			}
 			s.Principals = append(s.Principals, PrincipalName{Type: m.name, Value: name})
 		})

@@ -142,6 +142,13 @@ type InstanceProfile struct {
 	RoleID ident.RoleID `json:",omitempty"`
 }
 
+// RoleDeletion is a service-linked role's deletion that was asked for and has been done. It is kept for a while, so that it can be asked after.
+type RoleDeletion struct {
+	Meta
+	// ID is the DeletionTaskId: "task/aws-service-role/ds.amazonaws.com/AWSServiceRoleForDirectoryService/" and a UUID.
+	ID string
+}
+
 // SAMLProvider is a SAML 2.0 identity provider.
 type SAMLProvider struct {
 	Meta
@@ -216,6 +223,7 @@ const (
 	PolicyTable          Table = "policy"
 	MFADeviceTable       Table = "mfadevice"
 	InstanceProfileTable Table = "instanceprofile"
+	RoleDeletionTable    Table = "roledeletion"
 	SAMLProviderTable    Table = "samlprovider"
 	OIDCProviderTable    Table = "oidcprovider"
 	AccountTable         Table = "account"
@@ -271,6 +279,8 @@ var (
 	InstanceProfiles       = &Definition[InstanceProfile]{Table: InstanceProfileTable, ID: func(r *InstanceProfile) string { return string(r.ID) }, Meta: func(r *InstanceProfile) *Meta { return &r.Meta },
 		Indexes: []Index[InstanceProfile]{InstanceProfilesByName, InstanceProfilesByRole}}
 
+	RoleDeletions = &Definition[RoleDeletion]{Table: RoleDeletionTable, ID: func(r *RoleDeletion) string { return r.ID }, Meta: func(r *RoleDeletion) *Meta { return &r.Meta }}
+
 	// A SAML provider is stored under its name, an OIDC provider under its URL.
 	SAMLProviders = &Definition[SAMLProvider]{Table: SAMLProviderTable, ID: func(r *SAMLProvider) string { return r.Name }, Meta: func(r *SAMLProvider) *Meta { return &r.Meta }}
 	OIDCProviders = &Definition[OIDCProvider]{Table: OIDCProviderTable, ID: func(r *OIDCProvider) string { return r.URL }, Meta: func(r *OIDCProvider) *Meta { return &r.Meta }}
@@ -279,6 +289,9 @@ var (
 	TokenKeys = &Definition[TokenKey]{Table: TokenKeyTable, ID: func(r *TokenKey) string { return r.ID }, Meta: func(r *TokenKey) *Meta { return &r.Meta }}
 	SpentOnes = &Definition[Spent]{Table: SpentTable, ID: func(r *Spent) string { return r.ID }, Meta: func(r *Spent) *Meta { return &r.Meta }}
 )
+
+// RoleClaim is what holds a role's name: names are unique without regard to case.
+func RoleClaim(name string) string { return "role/" + strings.ToLower(name) }
 
 // given is the index key of something that may be missing.
 func given(s string) []string {

@@ -808,7 +808,7 @@ func TestAStoppedStoreIsUnavailable(t *testing.T) {
 func TestBindPutsEveryOperation(t *testing.T) {
 	table := service.Table{}
 	new(Service).Bind(table)
-	if len(table) != 14 {
+	if len(table) != 80 {
 		t.Errorf("%d operations", len(table))
 	}
 }

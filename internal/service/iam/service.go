@@ -1,5 +1,5 @@
-// Package iam carries out the operations of AWS Identity and Access Management on Carrel's records: users, their tags and their
-// access keys (IAM API reference, 2010-05-08).
+// Package iam carries out the operations of AWS Identity and Access Management on Carrel's records: users and their
+// access keys, groups, roles, instance profiles, and the policies of all of them (IAM API reference, 2010-05-08).
 //
 // It refuses to see HTTP and signatures (front, identity), to decide who may call (authz), and to show a secret twice.
 package iam
@@ -17,8 +17,11 @@ import (
 
 // The limits of IAM that clients count on ("IAM and AWS STS quotas").
 const (
-	keysPerUser = 2
-	tagsPerUser = 50
+	keysPerUser       = 2
+	groupsPerUser     = 10
+	attachedPolicies  = 10
+	versionsPerPolicy = 5
+	tagsPerResource   = 50
 )
 
 // LastUse is the last request that a key signed.
@@ -39,6 +42,8 @@ type Service struct {
 	MaxUsers int
 	// LastUsed tells when a key signed last, false if it is not known to have. nil: nothing is known of any key.
 	LastUsed func(ident.AccessKeyID) (LastUse, bool)
+	// RoleLastUsed tells when a session of a role signed last, likewise.
+	RoleLastUsed func(ident.RoleID) (LastUse, bool)
 }
 
 // Bind puts the service's handlers into t.
@@ -59,6 +64,8 @@ func (s *Service) Bind(t service.Table) {
 	service.Bind(t, iam.GetAccessKeyLastUsed, s.GetAccessKeyLastUsed)
 
 	service.Bind(t, iam.GetAccountSummary, s.GetAccountSummary)
+
+	s.bindPermissions(t)
 }
 
 // update is service.Update on the service's DB.

@@ -3,8 +3,6 @@ package iam
 import (
 	"cmp"
 	"context"
-	"errors"
-	"slices"
 	"strings"
 
 	"carrel/internal/api/iam"
@@ -23,13 +21,9 @@ func userClaim(name string) string { return "user/" + strings.ToLower(name) }
 // policies compare by case, so that a second spelling would be a way around a policy. Within a *state.Tx the commit checks that
 // the user has not changed.
 func findUser(r state.Reader, name string) (*state.User, error) {
-	for u := range state.AllBy(r, state.Users, state.UsersByName, strings.ToLower(name)) {
-		if u.Name != name {
-			continue
-		}
-		if u, ok := state.Get(r, state.Users, string(u.ID)); ok {
-			return u, nil
-		}
+	candidates := state.AllBy(r, state.Users, state.UsersByName, strings.ToLower(name))
+	if u, ok := named(r, state.Users, candidates, func(u *state.User) bool { return u.Name == name }); ok {
+		return u, nil
 	}
 	return nil, noSuchUser(name)
 }
@@ -49,13 +43,19 @@ func (s *Service) describe(u *state.User) *iam.User {
 	}
 }
 
-// CreateUser makes a user. A permissions boundary is refused until there are policies: ignoring it would give the user more
-// than was asked for.
+func userPlace(u *state.User) (path, name string) { return u.Path, u.Name }
+func userKey(u *state.User) string                { return strings.ToLower(u.Name) }
+
+// detailed is a user as only the operations on the one user show it: with tags and boundary.
+func (s *Service) detailed(u *state.User) *iam.User {
+	out := s.describe(u)
+	out.Tags, out.PermissionsBoundary = tagList(u.Tags), bounded(u.Boundary)
+	return out
+}
+
+// CreateUser makes a user.
 func (s *Service) CreateUser(ctx context.Context, _ service.Call, in *iam.CreateUserInput) (*iam.CreateUserOutput, error) {
-	if in.PermissionsBoundary != nil {
-		return nil, noSuchBoundary(*in.PermissionsBoundary)
-	}
-	if err := checkTags(in.Tags); err != nil {
+	if err := userTags.check(in.Tags); err != nil {
 		return nil, err
 	}
 	name, path := shape.Val(in.UserName), cmp.Or(shape.Val(in.Path), "/")
@@ -68,21 +68,21 @@ func (s *Service) CreateUser(ctx context.Context, _ service.Call, in *iam.Create
 				return overQuota("UsersPerAccount", s.MaxUsers)
 			}
 		}
-		if err := tx.Claim(userClaim(name), string(id)); errors.Is(err, state.ErrClaimed) {
-			return userExists(name)
-		} else if err != nil {
+		boundary, err := s.boundary(tx, in.PermissionsBoundary)
+		if err != nil {
 			return err
 		}
-		user = &state.User{Meta: state.Meta{Created: tx.Now(), Tags: merge(nil, in.Tags)}, Name: name, ID: id, Path: path}
+		if err := claim(tx, userClaim(name), string(id), userExists(name)); err != nil {
+			return err
+		}
+		user = &state.User{Meta: state.Meta{Created: tx.Now(), Tags: userTags.merge(nil, in.Tags)}, Name: name, ID: id, Path: path, Boundary: boundary}
 		state.Put(tx, state.Users, user)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := s.describe(user)
-	out.Tags = tagList(user.Tags)
-	return &iam.CreateUserOutput{User: out}, nil
+	return &iam.CreateUserOutput{User: s.detailed(user)}, nil
 }
 
 // GetUser describes a user, or the caller when no name is given.
@@ -106,23 +106,13 @@ func (s *Service) GetUser(_ context.Context, call service.Call, in *iam.GetUserI
 	if err != nil {
 		return nil, err
 	}
-	out := s.describe(user)
-	out.Tags = tagList(user.Tags)
-	return &iam.GetUserOutput{User: out}, nil
+	return &iam.GetUserOutput{User: s.detailed(user)}, nil
 }
 
 // ListUsers lists the users under a path in the order of their names, without their tags (IAM API reference).
 func (s *Service) ListUsers(_ context.Context, _ service.Call, in *iam.ListUsersInput) (*iam.ListUsersOutput, error) {
-	var users []*state.User
-	prefix := shape.Val(in.PathPrefix)
-	for u := range state.All(s.DB.Snapshot(), state.Users) {
-		if strings.HasPrefix(u.Path, prefix) {
-			users = append(users, u)
-		}
-	}
-	key := func(u *state.User) string { return strings.ToLower(u.Name) }
-	slices.SortFunc(users, func(a, b *state.User) int { return cmp.Compare(key(a), key(b)) })
-	users, next, err := page(users, key, in.Marker, in.MaxItems)
+	users := under(state.All(s.DB.Snapshot(), state.Users), in.PathPrefix, userPlace)
+	users, next, err := page(users, userKey, in.Marker, in.MaxItems)
 	if err != nil {
 		return nil, err
 	}
@@ -144,9 +134,7 @@ func (s *Service) UpdateUser(ctx context.Context, _ service.Call, in *iam.Update
 		user.Name = cmp.Or(shape.Val(in.NewUserName), old.Name)
 		user.Path = cmp.Or(shape.Val(in.NewPath), old.Path)
 		if before, after := userClaim(old.Name), userClaim(user.Name); before != after {
-			if err := tx.Claim(after, string(user.ID)); errors.Is(err, state.ErrClaimed) {
-				return userExists(user.Name)
-			} else if err != nil {
+			if err := claim(tx, after, string(user.ID), userExists(user.Name)); err != nil {
 				return err
 			}
 			tx.Release(before)
@@ -156,7 +144,8 @@ func (s *Service) UpdateUser(ctx context.Context, _ service.Call, in *iam.Update
 	})
 }
 
-// DeleteUser removes a user that has no access keys. A key made at the same time conflicts: CreateAccessKey writes the user too.
+// DeleteUser removes a user that has nothing any more. What is given to the user at the same time conflicts: it is written into the user's
+// record, or beside it as an access key is; a device that becomes the user's is seen by the guard.
 func (s *Service) DeleteUser(ctx context.Context, _ service.Call, in *iam.DeleteUserInput) (*iam.DeleteUserOutput, error) {
 	return &iam.DeleteUserOutput{}, s.update(ctx, func(tx *state.Tx) error {
 		user, err := findUser(tx, shape.Val(in.UserName))
@@ -165,6 +154,19 @@ func (s *Service) DeleteUser(ctx context.Context, _ service.Call, in *iam.Delete
 		}
 		if state.CountBy(tx, state.AccessKeys, state.AccessKeysByUser, string(user.ID)) > 0 {
 			return deleteConflict("Cannot delete entity, must delete access keys first.")
+		}
+		if len(user.Groups) > 0 {
+			return deleteConflict("Cannot delete entity, must remove users from group first.")
+		}
+		if err := bare(&user.Permissions); err != nil {
+			return err
+		}
+		if user.Login != nil {
+			return deleteConflict("Cannot delete entity, must delete login profile first.")
+		}
+		tx.Guard(state.MFADeviceTable, "")
+		if state.CountBy(tx, state.MFADevices, state.MFADevicesByUser, string(user.ID)) > 0 {
+			return deleteConflict("Cannot delete entity, must delete MFA device first.")
 		}
 		state.Delete(tx, state.Users, string(user.ID))
 		tx.Release(userClaim(user.Name))
