@@ -111,7 +111,8 @@ func (w *world) key(u *state.User) string {
 
 func check(t *testing.T, err error, code, text string) {
 	t.Helper()
-	statuses := map[string]int{"NoSuchEntity": 404, "EntityAlreadyExists": 409, "LimitExceeded": 409, "DeleteConflict": 409, "InvalidInput": 400}
+	statuses := map[string]int{"NoSuchEntity": 404, "EntityAlreadyExists": 409, "LimitExceeded": 409, "DeleteConflict": 409, "InvalidInput": 400,
+		"MalformedPolicyDocument": 400, "UnmodifiableEntity": 400, "PolicyNotAttachable": 400}
 	var e *awserr.Error
 	if !errors.As(err, &e) || e.Code != code || e.Status != statuses[code] || !strings.Contains(e.Message, text) {
 		t.Errorf("error %v, want %s %d %q", err, code, statuses[code], text)
@@ -620,33 +621,36 @@ func TestKeyOperationsRefuse(t *testing.T) {
 
 const w0 = "The Access Key with id AKIAROOTROOTROOTROOT cannot be found."
 
-func TestRaces(t *testing.T) {
-	const many = 16
-	// race runs fn many times, all of them deciding on the same state, and gives how many succeeded; each other one must fail with
-	// one of the codes.
-	race := func(t *testing.T, w *world, fn func(i int) error, codes ...string) int {
-		t.Helper()
-		w.gate.arm(many)
-		var wait sync.WaitGroup
-		var mu sync.Mutex
-		won := 0
-		for i := range many {
-			wait.Go(func() {
-				err := fn(i)
-				mu.Lock()
-				defer mu.Unlock()
-				var e *awserr.Error
-				switch {
-				case err == nil:
-					won++
-				case !errors.As(err, &e) || !slices.Contains(codes, e.Code):
-					t.Errorf("%v", err)
-				}
-			})
-		}
-		wait.Wait()
-		return won
+// many is how many take part in a race.
+const many = 16
+
+// race runs fn many times, all of them deciding on the same state, and gives how many succeeded; each other one must fail with
+// one of the codes.
+func race(t *testing.T, w *world, fn func(i int) error, codes ...string) int {
+	t.Helper()
+	w.gate.arm(many)
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	won := 0
+	for i := range many {
+		wait.Go(func() {
+			err := fn(i)
+			mu.Lock()
+			defer mu.Unlock()
+			var e *awserr.Error
+			switch {
+			case err == nil:
+				won++
+			case !errors.As(err, &e) || !slices.Contains(codes, e.Code):
+				t.Errorf("%v", err)
+			}
+		})
 	}
+	wait.Wait()
+	return won
+}
+
+func TestRaces(t *testing.T) {
 	t.Run("one of many users gets a name, whatever its case", func(t *testing.T) {
 		w := open(t)
 		won := race(t, w, func(i int) error {
