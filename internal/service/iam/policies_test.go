@@ -130,12 +130,10 @@ func TestPoliciesOfAWS(t *testing.T) {
 			if *got.PolicyId != p.ID || *got.DefaultVersionId != p.Version || *got.Description != p.Description || got.Tags == nil || decoded(t, v.Document) != p.Document || w.versions(p.ARN("aws")) != p.Version+"*" {
 				t.Errorf("%+v", got)
 			}
-			if err := storable(&p.Document); err != nil {
-				t.Errorf("%s could not be stored: %v", p.Name, err)
-			}
-			doc, err := policy.Parse(policy.Boundary, p.Document)
-			if err != nil || len(doc.Statements) == 0 {
-				t.Error(err)
+			for _, kind := range []policy.Kind{policy.Identity, policy.Boundary} { // AWS's own may be over the quota of sizes
+				if _, err := policy.Parse(kind, p.Document); err != nil {
+					t.Errorf("%s: %v", p.Name, err)
+				}
 			}
 		}
 		if tags := must(w.ListPolicyTags(w.ctx, call, &iam.ListPolicyTagsInput{PolicyArn: shape.Ptr(administers)}))(w); tags.Tags == nil || len(tags.Tags) != 0 {
