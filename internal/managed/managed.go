@@ -79,7 +79,7 @@ func read(p *Policy) *Policy {
 	if err != nil {
 		panic("managed: " + err.Error()) // the file is part of the program
 	}
-	p.Path, p.Document = "/", strings.TrimSuffix(string(text), "\n")
+	p.Document = strings.TrimSuffix(string(text), "\n")
 	return p
 }
 

@@ -7,6 +7,7 @@ package iam
 import (
 	"context"
 	"io"
+	"sync"
 	"time"
 
 	"carrel/internal/api/iam"
@@ -44,6 +45,11 @@ type Service struct {
 	LastUsed func(ident.AccessKeyID) (LastUse, bool)
 	// RoleLastUsed tells when a session of a role signed last, likewise.
 	RoleLastUsed func(ident.RoleID) (LastUse, bool)
+	// PasswordRounds is how often a password is hashed (PBKDF2, SHA-256); 0 means 600,000. Less is for tests.
+	PasswordRounds int
+
+	// hashing is held while a password is hashed.
+	hashing sync.Mutex
 }
 
 // Bind puts the service's handlers into t.
@@ -63,9 +69,8 @@ func (s *Service) Bind(t service.Table) {
 	service.Bind(t, iam.DeleteAccessKey, s.DeleteAccessKey)
 	service.Bind(t, iam.GetAccessKeyLastUsed, s.GetAccessKeyLastUsed)
 
-	service.Bind(t, iam.GetAccountSummary, s.GetAccountSummary)
-
 	s.bindPermissions(t)
+	s.bindAccount(t)
 }
 
 // update is service.Update on the service's DB.

@@ -28,6 +28,9 @@ var (
 	roleTags    = tagRule{strings.EqualFold, caselessTwice, "TagsPerRole"}
 	policyTags  = tagRule{exactly, "Duplicate tag keys found.", "TagsPerPolicy"}
 	profileTags = tagRule{exactly, "Duplicate tag keys found.", "TagsPerInstanceProfile"}
+	deviceTags  = tagRule{exactly, "Duplicate tag keys found.", "TagsPerMfaDevice"}
+	samlTags    = tagRule{exactly, "Duplicate tag keys found.", "TagsPerSAMLProvider"}
+	oidcTags    = tagRule{exactly, "Duplicate tag keys found.", "TagsPerOpenIdConnectProvider"}
 )
 
 func exactly(a, b string) bool { return a == b }

@@ -53,6 +53,15 @@ func (s *Service) detailed(u *state.User) *iam.User {
 	return out
 }
 
+// describeRoot describes the account's root, which has neither name nor path. It is as old as the account.
+func (s *Service) describeRoot(r state.Reader) *iam.User {
+	root := &iam.User{UserId: shape.Ptr(s.AccountID), Arn: shape.Ptr(arn.Root(s.Partition, s.AccountID).String())}
+	for account := range state.All(r, state.Installations) {
+		root.CreateDate = shape.Ptr(account.Created)
+	}
+	return root
+}
+
 // CreateUser makes a user.
 func (s *Service) CreateUser(ctx context.Context, _ service.Call, in *iam.CreateUserInput) (*iam.CreateUserOutput, error) {
 	if err := userTags.check(in.Tags); err != nil {
@@ -94,12 +103,7 @@ func (s *Service) GetUser(_ context.Context, call service.Call, in *iam.GetUserI
 	case in.UserName != nil:
 		user, err = findUser(snap, *in.UserName)
 	case call.Principal.Type() == identity.Root:
-		// The root has neither name nor path; it is as old as the account.
-		root := &iam.User{UserId: shape.Ptr(s.AccountID), Arn: shape.Ptr(arn.Root(s.Partition, s.AccountID).String())}
-		for account := range state.All(snap, state.Installations) {
-			root.CreateDate = shape.Ptr(account.Created)
-		}
-		return &iam.GetUserOutput{User: root}, nil
+		return &iam.GetUserOutput{User: s.describeRoot(snap)}, nil
 	default:
 		user, err = caller(snap, call.Principal)
 	}
@@ -161,12 +165,8 @@ func (s *Service) DeleteUser(ctx context.Context, _ service.Call, in *iam.Delete
 		if err := bare(&user.Permissions); err != nil {
 			return err
 		}
-		if user.Login != nil {
-			return deleteConflict("Cannot delete entity, must delete login profile first.")
-		}
-		tx.Guard(state.MFADeviceTable, "")
-		if state.CountBy(tx, state.MFADevices, state.MFADevicesByUser, string(user.ID)) > 0 {
-			return deleteConflict("Cannot delete entity, must delete MFA device first.")
+		if err := signsIn(tx, user); err != nil {
+			return err
 		}
 		state.Delete(tx, state.Users, string(user.ID))
 		tx.Release(userClaim(user.Name))
