@@ -34,6 +34,15 @@ func (s *Service) bindAccount(t service.Table) {
 	service.Bind(t, iam.SetSecurityTokenServicePreferences, s.SetSecurityTokenServicePreferences)
 	service.Bind(t, iam.GetAccountSummary, s.GetAccountSummary)
 
+	service.Bind(t, iam.GenerateCredentialReport, s.GenerateCredentialReport)
+	service.Bind(t, iam.GetCredentialReport, s.GetCredentialReport)
+	service.Bind(t, iam.GetAccountAuthorizationDetails, s.GetAccountAuthorizationDetails)
+	service.Bind(t, iam.SimulateCustomPolicy, s.SimulateCustomPolicy)
+	service.Bind(t, iam.SimulatePrincipalPolicy, s.SimulatePrincipalPolicy)
+	service.Bind(t, iam.GetContextKeysForCustomPolicy, s.GetContextKeysForCustomPolicy)
+	service.Bind(t, iam.GetContextKeysForPrincipalPolicy, s.GetContextKeysForPrincipalPolicy)
+	service.Bind(t, iam.ListPoliciesGrantingServiceAccess, s.ListPoliciesGrantingServiceAccess)
+
 	s.bindProviders(t)
 }
 

@@ -812,7 +812,7 @@ func TestAStoppedStoreIsUnavailable(t *testing.T) {
 func TestBindPutsEveryOperation(t *testing.T) {
 	table := service.Table{}
 	new(Service).Bind(table)
-	if len(table) != 121 {
+	if len(table) != 129 {
 		t.Errorf("%d operations", len(table))
 	}
 }
