@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"carrel/internal/totp"
 )
 
 // binary is what `make build` made; the scripts run nothing else.
@@ -60,6 +63,7 @@ func TestScripts(t *testing.T) {
 			"kill9":      cmdKill,
 			"capture":    cmdCapture,
 			"eventually": cmdEventually,
+			"totp":       cmdTOTP,
 		},
 	})
 }
@@ -213,6 +217,18 @@ func cmdCapture(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%s does not match %s", args[1], ts.ReadFile("stdout"))
 	}
 	ts.Setenv(args[0], m[1])
+}
+
+// cmdTOTP: totp VAR FILE STEPS sets VAR to the code of the MFA device whose seed the file has, so many steps of 30 s from now.
+func cmdTOTP(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: totp VAR FILE STEPS")
+	}
+	seed, err := totp.Seed(strings.TrimSpace(ts.ReadFile(args[1])))
+	ts.Check(err)
+	steps, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	ts.Setenv(args[0], totp.Code(seed, totp.Step(time.Now())+int64(steps)))
 }
 
 // cmdEventually: eventually REGEXP COMMAND... repeats the command until its standard output matches; 30 s at most.
