@@ -36,6 +36,9 @@ var table = map[string]row{
 	"internal/throttle": {words, []string{"internal/clock"}},
 	"internal/totp":     {words, nil},
 
+	"internal/federation/saml":          {words, []string{"internal/awserr"}},
+	"internal/federation/saml/samltest": {words, nil},
+
 	"internal/api/shape":      {contracts, []string{"internal/awserr"}},
 	"internal/api/workspaces": {contracts, []string{"internal/api/shape"}},
 	"internal/api/ds":         {contracts, []string{"internal/api/shape"}},
