@@ -60,14 +60,22 @@ type Door struct {
 	Deadline time.Duration
 }
 
-// authenticate verifies the signature and learns the service from the credential scope. It is the only call of Authenticate.
+// authenticate verifies the signature and learns the service from the credential scope. It is the only call of Authenticate. A request without any
+// signature passes when it names one of the operations of sts that nobody signs (see unsigned); it has no principal.
 func (d *Door) authenticate(ctx context.Context, x *exchange) *awserr.Error {
 	signed := sigv4.Request{Method: x.wire.Method, Path: x.wire.Path, RawQuery: x.wire.RawQuery, Host: x.req.Host, Header: x.wire.Header, Body: x.wire.Body}
 	who, err := d.Auth.Authenticate(ctx, &signed)
 	// The scope's service is known as soon as the signature could be read, and shapes the error's format even when it does not verify.
 	x.service = d.Codec.Service(who.Service)
 	if err != nil {
-		return awserr.From(err)
+		refused := awserr.From(err)
+		if refused.Kind == awserr.MissingAuthentication {
+			x.service = d.unsigned(x)
+			if x.service != nil {
+				return nil
+			}
+		}
+		return refused
 	}
 	if x.service == nil {
 		return awserr.New(awserr.BadSignature, "Credential should be scoped to correct service.")
