@@ -117,6 +117,13 @@ func TestUnsignedOperations(t *testing.T) {
 			})
 		}
 	}
+	t.Run("FED-1 RelayState leads nowhere", func(t *testing.T) {
+		c := smallestCall(t, operation(t, "sts", "AssumeRoleWithSAML"))
+		c.body = append(c.body, "&RelayState=https%3A%2F%2Fevil.example.org"...)
+		if got := h.send(t, c.request()); got.status/100 == 3 || got.header.Get("Location") != "" || strings.Contains(got.text, "evil.example.org") {
+			t.Errorf("%d %v %s", got.status, got.header, got.text)
+		}
+	})
 	t.Run("the constraints of the model hold for them, too", func(t *testing.T) {
 		c := smallestCall(t, operation(t, "sts", "AssumeRoleWithSAML"))
 		c.body = []byte("Action=AssumeRoleWithSAML&Version=2011-06-15")

@@ -80,7 +80,7 @@ func TestTokensOfAProviderAreTaken(t *testing.T) {
 		}
 	})
 	t.Run("a token without kid, when a key fits", func(t *testing.T) {
-		b.accepted(t, oidctest.Sign(t, map[string]any{"alg": "ES256"}, b.Says(b.clock.Now()), "ES256", b.Key("p256")))
+		b.accepted(t, oidctest.Sign(t, map[string]any{"alg": "ES256"}, b.Says(b.clock.Now()), oidctest.With("ES256", b.Key("p256"))))
 	})
 	t.Run("claims", func(t *testing.T) {
 		says := b.Says(b.clock.Now())
@@ -112,16 +112,16 @@ func TestFED1WhatIsNoTokenOfTheProvider(t *testing.T) {
 	mallory := oidctest.New(t)
 	mallory.URL = b.URL
 	for _, c := range []struct{ name, token, text string }{
-		{"alg none", oidctest.Sign(t, header(map[string]any{"alg": "none"}), b.Says(now), "none", nil), notJWT},
-		{"alg None", oidctest.Sign(t, header(map[string]any{"alg": "None"}), b.Says(now), "None", nil), notJWT},
-		{"no alg", oidctest.Sign(t, map[string]any{"kid": "rsa"}, b.Says(now), "RS256", b.Key("rsa")), notJWT},
+		{"alg none", oidctest.Sign(t, header(map[string]any{"alg": "none"}), b.Says(now), oidctest.With("none", nil)), notJWT},
+		{"alg None", oidctest.Sign(t, header(map[string]any{"alg": "None"}), b.Says(now), oidctest.With("None", nil)), notJWT},
+		{"no alg", oidctest.Sign(t, map[string]any{"kid": "rsa"}, b.Says(now), oidctest.With("RS256", b.Key("rsa"))), notJWT},
 		{"key confusion: HS256 with the public key as DER", oidctest.HMAC(t, header(map[string]any{"alg": "HS256"}), b.Says(now), der), notJWT},
 		{"key confusion: HS256 with the public key as PEM", oidctest.HMAC(t, header(map[string]any{"alg": "HS256"}), b.Says(now), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), notJWT},
 		{"key confusion: HS256 with the key set's secret", oidctest.HMAC(t, header(map[string]any{"alg": "HS256", "kid": "secret"}), b.Says(now), []byte{0, 0, 0}), notJWT},
 		{"key confusion: ES256 by an RSA key", b.Signed(t, header(map[string]any{"alg": "ES256"}), b.Says(now)), wrong},
 		{"key confusion: RS256 by a key on a curve", b.Signed(t, header(map[string]any{"kid": "p256"}), b.Says(now)), wrong},
-		{"key confusion: ES256 on P-384", oidctest.Sign(t, header(map[string]any{"alg": "ES256", "kid": "p384"}), b.Says(now), "ES256", b.Key("p384")), wrong},
-		{"key confusion: PS256 told, RS256 done", oidctest.Sign(t, header(map[string]any{"alg": "PS256"}), b.Says(now), "RS256", b.Key("rsa")), wrong},
+		{"key confusion: ES256 on P-384", oidctest.Sign(t, header(map[string]any{"alg": "ES256", "kid": "p384"}), b.Says(now), oidctest.With("ES256", b.Key("p384"))), wrong},
+		{"key confusion: PS256 told, RS256 done", oidctest.Sign(t, header(map[string]any{"alg": "PS256"}), b.Says(now), oidctest.With("RS256", b.Key("rsa"))), wrong},
 		{"RS1", b.Signed(t, header(map[string]any{"alg": "RS1"}), b.Says(now)), notJWT},
 		{"a key for encryption", b.Signed(t, header(map[string]any{"kid": "enc"}), b.Says(now)), noKey},
 		{"the token's own key in jwk", mallory.Signed(t, header(map[string]any{"kid": "p256", "alg": "ES256", "jwk": oidctest.JWK("p256", mallory.Key("p256").Public())}), b.Says(now)), wrong},
@@ -147,7 +147,7 @@ func TestFED1WhatIsNoTokenOfTheProvider(t *testing.T) {
 		{"deep nesting", raw(`{` + base + `,"x":` + strings.Repeat("[", 17) + strings.Repeat("]", 17) + `}`), notJWT},
 		{"duplicate member: sub twice", raw(`{` + base + `,"sub":"admin"}`), notJWT},
 		{"duplicate member within another", raw(`{` + base + `,"x":{"y":1,"y":2}}`), notJWT},
-		{"duplicate member in the header", oidctest.Sign(t, `{"alg":"RS256","alg":"RS256","kid":"rsa"}`, b.Says(now), "RS256", b.Key("rsa")), notJWT},
+		{"duplicate member in the header", oidctest.Sign(t, `{"alg":"RS256","alg":"RS256","kid":"rsa"}`, b.Says(now), oidctest.With("RS256", b.Key("rsa"))), notJWT},
 		{"not UTF-8", raw(`{` + base + ",\"x\":\"\xff\"}"), notJWT},
 		{"Sub for sub", raw(strings.Replace(`{`+base+`}`, `"sub"`, `"Sub"`, 1)), "Missing a required claim: sub"},
 		{"issuer mix-up: another provider's name, rightly signed", raw(strings.Replace(`{`+base+`}`, b.URL, "other.example.org", 1)), "The token was not issued by the specified provider"},
@@ -456,7 +456,7 @@ func FuzzToken(f *testing.F) {
 	b := newBench(f)
 	f.Add(b.Token(f, b.Says(b.clock.Now())))
 	f.Add(b.Signed(f, map[string]any{"alg": "EdDSA", "kid": "ed25519"}, b.Says(b.clock.Now())))
-	f.Add(oidctest.Sign(f, map[string]any{"alg": "none"}, b.Says(b.clock.Now()), "none", nil))
+	f.Add(oidctest.Sign(f, map[string]any{"alg": "none"}, b.Says(b.clock.Now()), oidctest.With("none", nil)))
 	f.Fuzz(func(t *testing.T, text string) {
 		id, err := b.verifier.Verify(t.Context(), b.provider, text)
 		if (id == nil) == (err == nil) {

@@ -159,7 +159,8 @@ func only(e *etree.Element, namespace, name string) *etree.Element {
 	return nil
 }
 
-// text is what an element without child elements holds. All of it: etree's own Text ends at the first thing that is no text.
+// text is what an element without child elements holds. All of it: etree's own Text ends at the first thing that is no text. And as it is:
+// "ada" and "ada " may be two people.
 func text(e *etree.Element) (string, bool) {
 	if e == nil {
 		return "", false
@@ -172,7 +173,13 @@ func text(e *etree.Element) (string, bool) {
 		}
 		b.WriteString(data.Data)
 	}
-	return strings.TrimSpace(b.String()), true
+	return b.String(), true
+}
+
+// name is a text that is the name of something known: the white space around it is the writer's.
+func name(e *etree.Element) (string, bool) {
+	s, plain := text(e)
+	return strings.TrimSpace(s), plain
 }
 
 // attribute is the value of an attribute without a prefix.

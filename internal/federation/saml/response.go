@@ -185,13 +185,13 @@ func (m *Metadata) readAssertion(e, response *etree.Element, x *Expect) (*Assert
 	if version, _ := attribute(e, "Version"); version != "2.0" || a.ID == "" {
 		return nil, malformed(errors.New("not an assertion of SAML 2.0"))
 	}
-	issuer, plain := text(only(e, nsAssertion, "Issuer"))
+	issuer, plain := name(only(e, nsAssertion, "Issuer"))
 	if !plain || issuer != m.EntityID {
 		return nil, invalid("Issuer not present in specified provider")
 	}
 	a.Issuer = issuer
 	if outer := children(response, nsAssertion, "Issuer"); len(outer) > 0 {
-		if name, _ := text(outer[0]); len(outer) > 1 || name != issuer {
+		if n, _ := name(outer[0]); len(outer) > 1 || n != issuer {
 			return nil, invalid("Issuer not present in specified provider")
 		}
 	}
@@ -241,8 +241,8 @@ func (a *Assertion) readConditions(e *etree.Element, x *Expect) *awserr.Error {
 		case is(c, nsAssertion, "AudienceRestriction"):
 			restricted = true
 			if !slices.ContainsFunc(children(c, nsAssertion, "Audience"), func(audience *etree.Element) bool {
-				name, plain := text(audience)
-				return plain && slices.Contains(x.Audiences, name)
+				n, plain := name(audience)
+				return plain && slices.Contains(x.Audiences, n)
 			}) {
 				return invalid("Response does not contain the required audience.")
 			}
@@ -281,12 +281,12 @@ func checkTimes(e *etree.Element, now time.Time) *awserr.Error {
 // (profiles 4.1.4.2).
 func (a *Assertion) readSubject(e, response *etree.Element, x *Expect) *awserr.Error {
 	subject := only(e, nsAssertion, "Subject")
-	name := only(subject, nsAssertion, "NameID")
+	id := only(subject, nsAssertion, "NameID")
 	var plain bool
-	if a.Subject, plain = text(name); !plain || a.Subject == "" {
+	if a.Subject, plain = text(id); !plain || strings.TrimSpace(a.Subject) == "" {
 		return invalid("Response does not contain a subject.")
 	}
-	a.SubjectType, _ = attribute(name, "Format")
+	a.SubjectType, _ = attribute(id, "Format")
 	a.SubjectType = strings.TrimPrefix(a.SubjectType, formats)
 	var last *awserr.Error
 	for _, c := range children(subject, nsAssertion, "SubjectConfirmation") {
@@ -355,7 +355,7 @@ func (a *Assertion) readStatements(e *etree.Element, now time.Time) *awserr.Erro
 	a.Attributes = map[string][]string{}
 	for _, s := range children(e, nsAssertion, "AttributeStatement") {
 		for _, attr := range children(s, nsAssertion, "Attribute") {
-			name, _ := attribute(attr, "Name")
+			n, _ := attribute(attr, "Name")
 			for _, v := range children(attr, nsAssertion, "AttributeValue") {
 				// eduPersonTargetedID holds a NameID.
 				if inner := only(v, nsAssertion, "NameID"); inner != nil && len(v.ChildElements()) == 1 {
@@ -363,9 +363,9 @@ func (a *Assertion) readStatements(e *etree.Element, now time.Time) *awserr.Erro
 				}
 				value, plain := text(v)
 				if !plain {
-					return malformed(fmt.Errorf("the value of %.80q is not text", name))
+					return malformed(fmt.Errorf("the value of %.80q is not text", n))
 				}
-				a.Attributes[name] = append(a.Attributes[name], value)
+				a.Attributes[n] = append(a.Attributes[n], value)
 			}
 		}
 	}

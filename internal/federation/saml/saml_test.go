@@ -320,6 +320,9 @@ var attacks = []attack{
 	{"HMAC with the public key", samltest.Assertion, func(t *testing.T, p *samltest.IdP, doc *etree.Document) {
 		doc.FindElement("//SignatureMethod").CreateAttr("Algorithm", "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256")
 	}, "InvalidIdentityToken", unsigned},
+	{"SHA-1 for the digest alone", samltest.Assertion, func(t *testing.T, p *samltest.IdP, doc *etree.Document) {
+		doc.FindElement("//DigestMethod").CreateAttr("Algorithm", "http://www.w3.org/2000/09/xmldsig#sha1")
+	}, "InvalidIdentityToken", unsigned},
 	{"an empty signature value", samltest.Assertion, func(t *testing.T, p *samltest.IdP, doc *etree.Document) {
 		doc.FindElement("//SignatureValue").SetText("")
 	}, "InvalidIdentityToken", unsigned},
@@ -548,6 +551,13 @@ func TestWhatAssertionsGrant(t *testing.T) {
 		a := verify(t, attr("Role", "arn:aws:iam::123456789012:role/x,"+provider, " "+provider+" , "+role+" "))
 		if !a.Allows(role, provider) || a.Allows(role, "arn:aws:iam::123456789012:saml-provider/Other") || a.Allows("arn:aws:iam::123456789012:role/other", provider) || a.Allows(role, role) {
 			t.Error(a.Attributes)
+		}
+	})
+	t.Run("a subject is taken as it is: white space tells people apart", func(t *testing.T) {
+		says := p.Say(now, role, provider)
+		says.Subject = "ada "
+		if a, err := m.Verify(samltest.Encode(t, p.Document(t, says, samltest.Assertion)), expect()); err != nil || a.Subject != "ada " {
+			t.Error(a, err)
 		}
 	})
 	t.Run("claims", func(t *testing.T) {

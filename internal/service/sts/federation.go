@@ -4,23 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"carrel/internal/api/shape"
 	"carrel/internal/api/sts"
 	"carrel/internal/arn"
 	"carrel/internal/awserr"
-	"carrel/internal/clock"
 	"carrel/internal/federation/oidc"
-	"carrel/internal/ident"
 	"carrel/internal/identity"
-	"carrel/internal/permissions"
-	"carrel/internal/policy"
 	"carrel/internal/service"
 	"carrel/internal/state"
 )
@@ -29,22 +23,17 @@ import (
 // the word of an identity provider that the account has a record of; the role's trust policy says whether it counts. Its methods may be
 // called concurrently. All fields must be set.
 type Federation struct {
-	DB *state.DB
-	// Clock is the one that signatures live by, Rand makes keys and secrets.
-	Clock clock.Clock
-	Rand  io.Reader
-	// AccountID is the account of 12 digits, Partition "aws".
-	AccountID, Partition string
+	// Sessions finds the roles and makes the credentials.
+	Sessions *Service
 	// Audiences are the names of this service in assertions, Recipients its addresses there (see SignInNames).
 	Audiences, Recipients []string
 	Trust                 TrustDecider
-	Seal                  Sealer
-	Tokens                WebIdentities
+	WebIdentities         WebIdentities
 
 	mu sync.Mutex
-	// metadata are the providers' documents, read; swept is when spent assertions were last cleared away.
-	metadata map[string]*readProvider
-	swept    time.Time
+	// providers are the SAML providers' records, read; swept is when spent assertions were last cleared away.
+	providers map[string]*readProvider
+	swept     time.Time
 }
 
 // TrustDecider reads trust policies.
@@ -65,12 +54,6 @@ type TrustQuestion struct {
 	Action string
 	// Keys are the condition keys that the provider's word and the input make.
 	Keys map[string][]string
-}
-
-// Sealer makes session tokens; identity.Tokens is one.
-type Sealer interface {
-	// Seal gives the token of a session, which nobody changes afterwards.
-	Seal(ctx context.Context, s *identity.Session) (string, error)
 }
 
 // WebIdentities verifies tokens of OpenID Connect providers; oidc.Verifier is one.
@@ -100,46 +83,41 @@ func (f *Federation) Bind(t service.Table) {
 type federated struct {
 	// operation is "AssumeRoleWithSAML", provider the provider's ARN.
 	operation, provider string
-	role                *state.Role
-	session             identity.Session
-	seconds             *int32
-	policy              *string
-	managed             []sts.PolicyDescriptorType
+	// role is the role, arn its ARN.
+	role    *state.Role
+	arn     string
+	session identity.Session
+	seconds *int32
+	policy  *string
+	managed []sts.PolicyDescriptorType
 	// most is how long the session may last by the provider's word; zero: it does not say.
 	most time.Duration
 }
 
 // credentials asks the trust policy and makes the credentials. Nothing is written but, perhaps, a key to seal with.
 func (f *Federation) credentials(ctx context.Context, call service.Call, w *federated) (*sts.Credentials, *int32, error) {
+	w.session.Type, w.session.RoleID, w.session.Provider = identity.AssumedRole, w.role.ID, w.provider
 	if err := f.askTrust(ctx, call, w); err != nil {
 		return nil, nil, err
 	}
-	life, err := w.life()
+	life, err := roleLife(w.role, w.seconds, false)
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &w.session
-	packed, err := f.limit(f.DB.Snapshot(), w)
+	if w.most != 0 {
+		life = min(life, w.most)
+	}
+	packed, err := f.Sessions.limit(f.Sessions.DB.Snapshot(), &w.session, w.policy, w.managed)
 	if err != nil {
 		return nil, nil, err
 	}
-	s.KeyID, s.Secret = ident.NewSessionKeyID(f.Rand), identity.NewSecret(f.Rand)
-	s.Type, s.RoleID, s.Provider = identity.AssumedRole, w.role.ID, w.provider
-	s.Issued = f.Clock.Now().UTC().Truncate(time.Second)
-	s.Expires = s.Issued.Add(life)
-	token, err := f.Seal.Seal(ctx, s)
-	if err != nil {
-		return nil, nil, awserr.Fault(fmt.Errorf("seal a session of %s: %w", w.role.ID, err))
-	}
-	return &sts.Credentials{
-		AccessKeyId: shape.Ptr(string(s.KeyID)), SecretAccessKey: shape.Ptr(s.Secret.Reveal()), // the one time
-		SessionToken: shape.Ptr(token), Expiration: shape.Ptr(s.Expires),
-	}, packed, nil
+	credentials, err := f.Sessions.issue(ctx, w.session, life)
+	return credentials, packed, err
 }
 
 // askTrust asks for the operation, and for tags and a source identity as AWS does: each is an action of its own.
 func (f *Federation) askTrust(ctx context.Context, call service.Call, w *federated) error {
-	q := &TrustQuestion{Call: call, Role: w.role, RoleARN: f.roleARN(w.role), Provider: w.provider, Keys: w.keys()}
+	q := &TrustQuestion{Call: call, Role: w.role, RoleARN: w.arn, Provider: w.provider, Keys: w.keys()}
 	actions := []string{"sts:" + w.operation}
 	if len(w.session.Tags) > 0 {
 		actions = append(actions, "sts:TagSession")
@@ -180,84 +158,16 @@ func (w *federated) keys() map[string][]string {
 	return keys
 }
 
-// life is how long the session lasts: as asked for, an hour when nothing is, never longer than the role's sessions may, and cut by the provider's word.
-func (w *federated) life() (time.Duration, error) {
-	life := time.Hour
-	if w.seconds != nil {
-		life = time.Duration(*w.seconds) * time.Second
-	}
-	if limit := time.Duration(w.role.MaxSession) * time.Second; life > max(limit, time.Hour) {
-		return 0, awserr.New(awserr.Validation, "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
-	}
-	if w.most != 0 {
-		life = min(life, w.most)
-	}
-	return life, nil
-}
-
-// limit sets the session policies and gives PackedPolicySize, nil when there are none.
-func (f *Federation) limit(r state.Reader, w *federated) (*int32, error) {
-	if w.policy == nil && len(w.managed) == 0 {
-		return nil, nil
-	}
-	if w.policy != nil {
-		doc, err := policy.Parse(policy.Session, *w.policy)
-		var wrong *policy.MalformedError
-		if errors.As(err, &wrong) {
-			return nil, wrong.AWS()
-		} else if err != nil {
-			return nil, err
-		}
-		w.session.Policy = doc.String()
-	}
-	if most := 10; len(w.managed) > most {
-		return nil, awserr.New(awserr.Validation, "1 validation error detected: Value at 'policyArns' failed to satisfy constraint: Member must have length less than or equal to %d", most)
-	}
-	account := permissions.Account{ID: f.AccountID, Partition: f.Partition}
-	for _, p := range w.managed {
-		name := shape.Val(p.Arn)
-		if _, ok := account.Managed(r, name); !ok {
-			return nil, awserr.New(awserr.Validation, "The managed policy %s does not exist or is not attachable.", name)
-		}
-		w.session.PolicyARNs = append(w.session.PolicyARNs, name)
-	}
-	percent, tooLarge := policy.CheckPacked(append([]string{w.session.Policy}, w.session.PolicyARNs...)...)
-	if tooLarge != nil {
-		return nil, tooLarge
-	}
-	return shape.Ptr(int32(percent)), nil
-}
-
 // find gives the role of an ARN. One that does not exist is refused like one that does not trust: who has no credentials learns no names.
 func (f *Federation) find(r state.Reader, name, operation string) (*state.Role, error) {
 	if a, err := arn.Parse(name); err != nil || a.Service != "iam" || !strings.HasPrefix(a.Resource, "role/") {
 		return nil, invalidARN()
 	}
-	last := name[strings.LastIndexByte(name, '/')+1:]
-	for role := range state.AllBy(r, state.Roles, state.RolesByName, strings.ToLower(last)) {
-		if f.roleARN(role) == name {
-			return role, nil
-		}
+	role, ok := f.Sessions.role(r, name)
+	if !ok {
+		return nil, notTrusted("sts:"+operation, errors.New("no such role"))
 	}
-	return nil, notTrusted("sts:"+operation, errors.New("no such role"))
-}
-
-func (f *Federation) roleARN(role *state.Role) string {
-	return arn.Of(f.Partition, f.AccountID, "role", role.Path+role.Name).String()
-}
-
-// assumed names the session.
-func (f *Federation) assumed(w *federated) *sts.AssumedRoleUser {
-	name := arn.Session(f.Partition, f.AccountID, w.role.Name, w.session.Name).String()
-	return &sts.AssumedRoleUser{Arn: shape.Ptr(name), AssumedRoleId: shape.Ptr(string(w.role.ID) + ":" + w.session.Name)}
-}
-
-// optional is s, or nil when it is empty.
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
+	return role, nil
 }
 
 // notTrusted is AWS's answer to a role that does not exist, and to one that does not trust. why is for the log.

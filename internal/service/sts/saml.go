@@ -2,8 +2,10 @@ package sts
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 
@@ -19,7 +21,7 @@ import (
 // AssumeRoleWithSAML makes a role's session for somebody for whom a SAML provider vouches. An assertion is taken once.
 func (f *Federation) AssumeRoleWithSAML(ctx context.Context, call service.Call, in *sts.AssumeRoleWithSAMLInput) (*sts.AssumeRoleWithSAMLOutput, error) {
 	const operation = "AssumeRoleWithSAML"
-	snap := f.DB.Snapshot()
+	snap := f.Sessions.DB.Snapshot()
 	provider, err := f.samlProvider(snap, shape.Val(in.PrincipalArn))
 	if err != nil {
 		return nil, err
@@ -28,7 +30,7 @@ func (f *Federation) AssumeRoleWithSAML(ctx context.Context, call service.Call, 
 	if err != nil {
 		return nil, err
 	}
-	qualifier := saml.NameQualifier(a.Issuer, f.AccountID, provider.Name)
+	qualifier := saml.NameQualifier(a.Issuer, f.Sessions.AccountID, provider.Name)
 	if !a.Allows(shape.Val(in.RoleArn), shape.Val(in.PrincipalArn)) {
 		return nil, invalidToken("SAML Assertion doesn't contain the requested Role and Metadata in the attributes")
 	}
@@ -40,9 +42,9 @@ func (f *Federation) AssumeRoleWithSAML(ctx context.Context, call service.Call, 
 	if err != nil {
 		return nil, err
 	}
-	w := &federated{operation: operation, provider: shape.Val(in.PrincipalArn), role: role, seconds: in.DurationSeconds, policy: in.Policy, managed: in.PolicyArns, most: f.samlLimit(a, grant)}
+	w := &federated{operation: operation, provider: shape.Val(in.PrincipalArn), role: role, arn: shape.Val(in.RoleArn), seconds: in.DurationSeconds, policy: in.Policy, managed: in.PolicyArns, most: f.samlLimit(a, grant)}
 	w.session.Name, w.session.SourceIdentity, w.session.Tags, w.session.Transitive = grant.SessionName, grant.SourceIdentity, grant.Tags, grant.Transitive
-	w.session.Claims = a.Claims(f.AccountID, provider.Name)
+	w.session.Claims = a.Claims(f.Sessions.AccountID, provider.Name)
 	credentials, packed, err := f.credentials(ctx, call, w)
 	if err != nil {
 		return nil, err
@@ -51,8 +53,8 @@ func (f *Federation) AssumeRoleWithSAML(ctx context.Context, call service.Call, 
 		return nil, err
 	}
 	return &sts.AssumeRoleWithSAMLOutput{
-		Credentials: credentials, PackedPolicySize: packed, AssumedRoleUser: f.assumed(w), Audience: shape.Ptr(a.Recipient), Issuer: shape.Ptr(a.Issuer),
-		NameQualifier: shape.Ptr(qualifier), Subject: shape.Ptr(a.Subject), SubjectType: optional(a.SubjectType), SourceIdentity: optional(grant.SourceIdentity),
+		Credentials: credentials, PackedPolicySize: packed, AssumedRoleUser: f.Sessions.assumed(role, w.session.Name), Audience: shape.Ptr(a.Recipient), Issuer: shape.Ptr(a.Issuer),
+		NameQualifier: shape.Ptr(qualifier), Subject: shape.Ptr(a.Subject), SubjectType: given(a.SubjectType), SourceIdentity: given(grant.SourceIdentity),
 	}, nil
 }
 
@@ -64,58 +66,60 @@ func (f *Federation) samlProvider(r state.Reader, name string) (*state.SAMLProvi
 		return nil, invalidARN()
 	}
 	provider, ok := state.Get(r, state.SAMLProviders, short)
-	if !ok || a.Account != f.AccountID || a.Partition != f.Partition || a.Region != "" {
+	if !ok || a.Account != f.Sessions.AccountID || a.Partition != f.Sessions.Partition || a.Region != "" {
 		return nil, invalidToken("Specified provider doesn't exist")
 	}
 	return provider, nil
 }
 
-// readProvider is a provider's metadata, read from the record of one revision.
+// readProvider is what a provider's record of one revision holds, read.
 type readProvider struct {
 	uuid     string
 	revision state.Revision
 	document *saml.Metadata
+	keys     []*rsa.PrivateKey
 }
 
 // maxRead bounds the read metadata; an account has at most 100 providers.
 const maxRead = 200
 
-// metadataOf reads a provider's metadata, once for each revision of its record: a document may have megabytes, and who asks has no credentials.
-func (f *Federation) metadataOf(p *state.SAMLProvider) (*saml.Metadata, error) {
+// read reads a provider's metadata and keys, once for each revision of its record: a document may have megabytes, and who asks has no credentials.
+func (f *Federation) read(p *state.SAMLProvider) (*readProvider, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if r := f.metadata[p.Name]; r != nil && r.uuid == p.UUID && r.revision == p.Revision {
-		return r.document, nil
+	if r := f.providers[p.Name]; r != nil && r.uuid == p.UUID && r.revision == p.Revision {
+		return r, nil
 	}
 	document, err := saml.ParseMetadata(p.Metadata)
 	if err != nil {
-		return nil, err
+		return nil, invalidToken("Could not parse metadata").Because(err)
 	}
-	if f.metadata == nil || len(f.metadata) >= maxRead {
-		f.metadata = map[string]*readProvider{}
+	r := &readProvider{uuid: p.UUID, revision: p.Revision, document: document}
+	for i := range p.Keys {
+		key, err := saml.ParseKey(p.Keys[i].PEM.Reveal())
+		if err != nil {
+			return nil, fmt.Errorf("key %s of the SAML provider %s: %w", p.Keys[i].ID, p.Name, err)
+		}
+		r.keys = append(r.keys, key)
 	}
-	f.metadata[p.Name] = &readProvider{p.UUID, p.Revision, document}
-	return document, nil
+	if f.providers == nil || len(f.providers) >= maxRead {
+		f.providers = map[string]*readProvider{}
+	}
+	f.providers[p.Name] = r
+	return r, nil
 }
 
 // assertion verifies a response of the provider.
 func (f *Federation) assertion(p *state.SAMLProvider, response string) (*saml.Assertion, error) {
-	metadata, err := f.metadataOf(p)
+	r, err := f.read(p)
 	if err != nil {
-		return nil, invalidToken("Could not parse metadata").Because(err)
+		return nil, err
 	}
-	x := &saml.Expect{Now: f.Clock.Now(), Audiences: f.Audiences, Recipients: f.Recipients, Encrypted: p.Encryption == "Required"}
+	x := &saml.Expect{Now: f.Sessions.Clock.Now(), Audiences: f.Audiences, Recipients: f.Recipients, Keys: r.keys, Encrypted: p.Encryption == "Required"}
 	if !p.ValidUntil.IsZero() && !x.Now.Before(p.ValidUntil) {
 		return nil, invalidToken("Provider metadata has expired")
 	}
-	for i := range p.Keys {
-		key, err := saml.ParseKey(p.Keys[i].PEM.Reveal())
-		if err != nil {
-			return nil, awserr.Fault(err)
-		}
-		x.Keys = append(x.Keys, key)
-	}
-	a, refused := metadata.Verify(response, x)
+	a, refused := r.document.Verify(response, x)
 	if refused != nil {
 		return nil, refused
 	}
@@ -127,7 +131,7 @@ func (f *Federation) assertion(p *state.SAMLProvider, response string) (*saml.As
 func (f *Federation) samlLimit(a *saml.Assertion, grant *saml.Grant) time.Duration {
 	most := grant.Duration
 	if !a.SessionEnd.IsZero() {
-		if left := a.SessionEnd.Sub(f.Clock.Now()); most == 0 || left < most {
+		if left := a.SessionEnd.Sub(f.Sessions.Clock.Now()); most == 0 || left < most {
 			most = left
 		}
 	}
@@ -139,7 +143,7 @@ func (f *Federation) spend(ctx context.Context, a *saml.Assertion, provider *sta
 	sum := sha256.Sum256([]byte("saml\x00" + a.Issuer + "\x00" + a.ID))
 	id := hex.EncodeToString(sum[:])
 	sweep := f.sweeps()
-	return service.Update(ctx, f.DB, func(tx *state.Tx) error {
+	return service.Update(ctx, f.Sessions.DB, func(tx *state.Tx) error {
 		if _, used := state.Get(tx, state.SpentOnes, id); used {
 			return invalidToken("The SAML assertion has already been used.")
 		}
@@ -165,7 +169,7 @@ const (
 func (f *Federation) sweeps() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := f.Clock.Now()
+	now := f.Sessions.Clock.Now()
 	if now.Sub(f.swept) < sweepEvery {
 		return false
 	}
@@ -175,7 +179,7 @@ func (f *Federation) sweeps() bool {
 
 // sweep deletes what would be refused for its age anyway.
 func (f *Federation) sweep(tx *state.Tx) {
-	n, now := 0, f.Clock.Now()
+	n, now := 0, f.Sessions.Clock.Now()
 	for s := range state.All(tx.Snapshot(), state.SpentOnes) {
 		if n == sweepMost {
 			return

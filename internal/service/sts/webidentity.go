@@ -21,18 +21,18 @@ func (f *Federation) AssumeRoleWithWebIdentity(ctx context.Context, call service
 		// It names the OAuth 2.0 providers that AWS knows; the text is ours.
 		return nil, awserr.New(awserr.Validation, "The provider %.200s is not supported: a token names its OpenID Connect provider itself.", *in.ProviderId)
 	}
-	provider, err := f.oidcProvider(f.DB.Snapshot(), shape.Val(in.WebIdentityToken))
+	provider, err := f.oidcProvider(f.Sessions.DB.Snapshot(), shape.Val(in.WebIdentityToken))
 	if err != nil {
 		return nil, err
 	}
-	id, refused := f.Tokens.Verify(ctx, &oidc.Provider{URL: provider.URL, ClientIDs: provider.ClientIDs, Thumbprints: provider.Thumbprints}, shape.Val(in.WebIdentityToken))
+	id, refused := f.WebIdentities.Verify(ctx, &oidc.Provider{URL: provider.URL, ClientIDs: provider.ClientIDs, Thumbprints: provider.Thumbprints}, shape.Val(in.WebIdentityToken))
 	if refused != nil {
 		return nil, refused
 	}
-	name := arn.ARN{Partition: f.Partition, Service: "iam", Account: f.AccountID, Resource: "oidc-provider/" + provider.URL}.String()
+	name := arn.ARN{Partition: f.Sessions.Partition, Service: "iam", Account: f.Sessions.AccountID, Resource: "oidc-provider/" + provider.URL}.String()
 	audience := id.Audiences[0]
 	// To ask the provider may have taken a while: what was changed or deleted since counts.
-	snap := f.DB.Snapshot()
+	snap := f.Sessions.DB.Snapshot()
 	if now, ok := state.Get(snap, state.OIDCProviders, provider.URL); !ok || now.Revision != provider.Revision {
 		return nil, awserr.New(awserr.Unavailable, "The identity provider was changed meanwhile. Try again.")
 	}
@@ -40,7 +40,7 @@ func (f *Federation) AssumeRoleWithWebIdentity(ctx context.Context, call service
 	if err != nil {
 		return nil, err
 	}
-	w := &federated{operation: operation, provider: name, role: role, seconds: in.DurationSeconds, policy: in.Policy, managed: in.PolicyArns}
+	w := &federated{operation: operation, provider: name, role: role, arn: shape.Val(in.RoleArn), seconds: in.DurationSeconds, policy: in.Policy, managed: in.PolicyArns}
 	w.session.Name, w.session.SourceIdentity, w.session.Tags, w.session.Transitive = shape.Val(in.RoleSessionName), id.SourceIdentity, id.Tags, id.Transitive
 	w.session.Claims = id.Claims()
 	credentials, packed, err := f.credentials(ctx, call, w)
@@ -48,8 +48,8 @@ func (f *Federation) AssumeRoleWithWebIdentity(ctx context.Context, call service
 		return nil, err
 	}
 	return &sts.AssumeRoleWithWebIdentityOutput{
-		Credentials: credentials, PackedPolicySize: packed, AssumedRoleUser: f.assumed(w), Audience: shape.Ptr(audience), Provider: shape.Ptr(name),
-		SubjectFromWebIdentityToken: shape.Ptr(id.Subject), SourceIdentity: optional(id.SourceIdentity),
+		Credentials: credentials, PackedPolicySize: packed, AssumedRoleUser: f.Sessions.assumed(role, w.session.Name), Audience: shape.Ptr(audience), Provider: shape.Ptr(name),
+		SubjectFromWebIdentityToken: shape.Ptr(id.Subject), SourceIdentity: given(id.SourceIdentity),
 	}, nil
 }
 

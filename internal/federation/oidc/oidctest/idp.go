@@ -225,11 +225,20 @@ func (p *IdP) Signed(t testing.TB, header map[string]any, claims any) string {
 	t.Helper()
 	id, _ := header["kid"].(string)
 	alg, _ := header["alg"].(string)
-	return Sign(t, header, claims, alg, p.Key(id))
+	return Sign(t, header, claims, With(alg, p.Key(id)))
 }
 
-// Sign is a token with that header and those claims, signed with key by the algorithm alg; without a key the signature is empty.
-func Sign(t testing.TB, header, claims any, alg string, key crypto.Signer) string {
+// Way is how a token is signed, whatever its header says.
+type Way struct {
+	alg string
+	key crypto.Signer
+}
+
+// With signs with key by the algorithm alg; without a key the signature is empty.
+func With(alg string, key crypto.Signer) Way { return Way{alg, key} }
+
+// Sign is a token with that header and those claims.
+func Sign(t testing.TB, header, claims any, way Way) string {
 	t.Helper()
 	encode := func(v any) string {
 		text, raw := v.(string)
@@ -243,10 +252,10 @@ func Sign(t testing.TB, header, claims any, alg string, key crypto.Signer) strin
 		return base64.RawURLEncoding.EncodeToString([]byte(text))
 	}
 	message := encode(header) + "." + encode(claims)
-	if key == nil {
+	if way.key == nil {
 		return message + "."
 	}
-	return message + "." + base64.RawURLEncoding.EncodeToString(signature(t, []byte(message), alg, key))
+	return message + "." + base64.RawURLEncoding.EncodeToString(signature(t, []byte(message), way.alg, way.key))
 }
 
 func signature(t testing.TB, message []byte, alg string, key crypto.Signer) []byte {
@@ -285,7 +294,7 @@ func signature(t testing.TB, message []byte, alg string, key crypto.Signer) []by
 // HMAC signs a token with HS256 and any bytes as its secret, as one does who takes a public key for one.
 func HMAC(t testing.TB, header map[string]any, claims any, secret []byte) string {
 	t.Helper()
-	message := strings.TrimSuffix(Sign(t, header, claims, "", nil), ".")
+	message := strings.TrimSuffix(Sign(t, header, claims, With("", nil)), ".")
 	h := hmac.New(crypto.SHA256.New, secret)
 	h.Write([]byte(message))
 	return message + "." + base64.RawURLEncoding.EncodeToString(h.Sum(nil))
