@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"carrel/internal/audit"
+	"carrel/internal/authz"
 	"carrel/internal/clock"
 	"carrel/internal/config"
 	"carrel/internal/display"
@@ -50,6 +51,8 @@ type house struct {
 	seal *seal.Key
 	// tokens seals session tokens.
 	tokens *identity.Tokens
+	// authz decides for the API door; nil before the doors are built.
+	authz *authz.Authorizer
 	// pages are the portal's; sessions the live screens.
 	pages       fs.FS
 	sessions    display.Registry

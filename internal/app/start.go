@@ -111,7 +111,9 @@ func (h *house) handlers() service.Table {
 		Account: i.AccountID, Region: i.Region, Partition: i.Partition, TokenKey: h.tokenKey()}).Bind(t)
 	(&svcds.Service{DB: h.db, Users: users, Seal: h.seal, Rand: random, MaxDirectories: h.conf.Limits.Directories}).Bind(t)
 	(&svcdsdata.Service{DB: h.db, Users: users}).Bind(t)
-	(&svcsts.Service{DB: h.db, Tokens: h.tokens, Clock: clock.System{}, Rand: random, AccountID: i.AccountID, Partition: i.Partition}).Bind(t)
+	sessions := &svcsts.Service{DB: h.db, Tokens: h.tokens, Clock: clock.System{}, Rand: random, AccountID: i.AccountID, Partition: i.Partition}
+	sessions.Bind(t)
+	h.federation(sessions).Bind(t)
 	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random, MaxUsers: h.conf.Limits.Users}).Bind(t)
 	(&svcec2.Service{DB: h.db, AccountID: i.AccountID, Region: i.Region, Partition: i.Partition, Zones: region.Zones(i.Region)}).Bind(t)
 	var records svccloudtrail.Records
@@ -215,10 +217,11 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	r := h.conf.Requests
 	limits := front.Limits{Header: r.HeaderTimeout, Body: r.BodyTimeout, Deadline: r.Deadline, Idle: r.IdleTimeout}
 	i := h.installation
+	h.authz = &authz.Authorizer{DB: h.db, Account: i.AccountID, Region: i.Region, Partition: i.Partition, Encode: h.encode}
 	door := &front.Door{
 		Codec: codec, Handlers: h.handlers(), Audit: h.audit, AuditFailure: audit.Failure(h.conf.Audit.OnFailure), Strangers: front.NewStrangers(clock.System{}), Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
 		Auth:      identity.New(identity.Config{DB: h.db, Clock: clock.System{}, Tokens: h.tokens, Account: i.AccountID, Region: i.Region, Partition: i.Partition}),
-		Authz:     &authz.Authorizer{DB: h.db, Account: i.AccountID, Region: i.Region, Partition: i.Partition, Encode: h.encode},
+		Authz:     h.authz,
 		AccountID: i.AccountID, Region: i.Region, MaxBody: r.MaxBodyBytes, Deadline: r.Deadline,
 	}
 	if r.Throttle == config.ThrottleAWS {

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"slices"
 
 	"carrel/internal/policy"
@@ -49,4 +50,18 @@ func (a *Authorizer) MayAssume(q *Assumption) bool {
 		d.request.Action = policy.NewAction(action)
 		return set.Decide(&d.request, nil).Decision != policy.Allowed
 	})
+}
+
+// circumstancesKey is where the circumstances of a request travel with its context.
+type circumstancesKey struct{}
+
+// WithCircumstances lets c travel with ctx: an operation that nobody signs is decided by whoever verifies what vouches for the caller, behind the door.
+func WithCircumstances(ctx context.Context, c *Circumstances) context.Context {
+	return context.WithValue(ctx, circumstancesKey{}, c)
+}
+
+// CircumstancesOf are those that travel with ctx, nil when none do.
+func CircumstancesOf(ctx context.Context) *Circumstances {
+	c, _ := ctx.Value(circumstancesKey{}).(*Circumstances)
+	return c
 }

@@ -10,6 +10,7 @@ import (
 
 // authorize asks authz; a denial ends the chain before any handler sees the input. The decision stays with the exchange until it is recorded.
 func (d *Door) authorize(ctx context.Context, x *exchange) *awserr.Error {
+	x.circumstances = authz.Circumstances{Now: x.started, Source: x.peer, TLS: x.req.TLS != nil, UserAgent: x.req.UserAgent(), Referer: x.req.Referer()}
 	if x.principal.IsZero() {
 		// Only an operation whose token is its credential is carried out without a signature.
 		if x.op.Unsigned {
@@ -17,7 +18,6 @@ func (d *Door) authorize(ctx context.Context, x *exchange) *awserr.Error {
 		}
 		return awserr.New(awserr.MissingAuthentication, "Missing Authentication Token")
 	}
-	x.circumstances = authz.Circumstances{Now: x.started, Source: x.peer, TLS: x.req.TLS != nil, UserAgent: x.req.UserAgent(), Referer: x.req.Referer()}
 	if identity.ForbiddenForSession(x.principal, x.service.Name, x.op.Name) {
 		return awserr.New(awserr.AccessDenied, "User: %s is not authorized to perform: %s:%s with these temporary credentials", x.principal.ARN(), x.service.SigningName, x.op.Name)
 	}

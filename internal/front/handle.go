@@ -3,6 +3,7 @@ package front
 import (
 	"context"
 
+	"carrel/internal/authz"
 	"carrel/internal/awserr"
 	"carrel/internal/awsproto"
 	"carrel/internal/service"
@@ -16,6 +17,10 @@ func (d *Door) handle(ctx context.Context, x *exchange) *awserr.Error {
 	}
 	if err := d.recordable(x.op); err != nil {
 		return err
+	}
+	if x.principal.IsZero() {
+		// Nothing was decided yet: whoever verifies the provider's word asks authz, under these circumstances.
+		ctx = authz.WithCircumstances(ctx, &x.circumstances)
 	}
 	out, err := h(ctx, service.Call{Principal: x.principal, RequestID: x.id, Source: x.peer, Lend: x.lend}, x.input)
 	if err != nil {

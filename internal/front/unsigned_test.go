@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"carrel/internal/authz"
 	"carrel/internal/awserr"
 	"carrel/internal/service"
 )
@@ -58,9 +59,12 @@ func TestUnsignedOperations(t *testing.T) {
 		t.Run(name+" has no principal then", func(t *testing.T) {
 			old := h.Handlers[op]
 			defer func() { h.Handlers[op] = old }()
-			h.Handlers[op] = func(_ context.Context, call service.Call, _ any) (any, error) {
+			h.Handlers[op] = func(ctx context.Context, call service.Call, _ any) (any, error) {
 				if !call.Principal.IsZero() {
 					t.Error("somebody")
+				}
+				if at := authz.CircumstancesOf(ctx); at == nil || at.Source != call.Source || at.Now.IsZero() {
+					t.Errorf("decided under the circumstances %+v", at)
 				}
 				return nil, awserr.Model("IDPRejectedClaim", "no").WithStatus(403)
 			}
