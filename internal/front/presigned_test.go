@@ -79,6 +79,9 @@ func TestEveryOperationRefusesThePresignedOfWhoMayNot(t *testing.T) {
 				if slices.Contains(allowedToAll, op.Service.Name+" "+op.Name) && col.want(op) == denied.in(op.Service.Protocol) {
 					continue
 				}
+				if col.name == unsignedColumn && slices.Contains(unsignedToo, op.Service.Name+" "+op.Name) {
+					continue
+				}
 				c := *smallest[op]
 				c.header, c.presigned = c.header.Clone(), true
 				col.prepare(t, h, op, &c)
