@@ -37,8 +37,8 @@ func (w *world) done(err error) {
 	}
 }
 
-// must gives what an operation answered; it must have answered.
-func must[T any](out *T, err error) func(w *world) *T {
+// answer gives what an operation answered; it must have answered.
+func answer[T any](out *T, err error) func(w *world) *T {
 	return func(w *world) *T {
 		w.t.Helper()
 		w.done(err)
@@ -48,23 +48,23 @@ func must[T any](out *T, err error) func(w *world) *T {
 
 func (w *world) group(name string) *iam.Group {
 	w.t.Helper()
-	return must(w.CreateGroup(w.ctx, call, &iam.CreateGroupInput{GroupName: &name}))(w).Group
+	return answer(w.CreateGroup(w.ctx, call, &iam.CreateGroupInput{GroupName: &name}))(w).Group
 }
 
 func (w *world) role(name string) *iam.Role {
 	w.t.Helper()
-	return must(w.CreateRole(w.ctx, call, &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: shape.Ptr(trustEC2)}))(w).Role
+	return answer(w.CreateRole(w.ctx, call, &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: shape.Ptr(trustEC2)}))(w).Role
 }
 
 // policy makes a managed policy and gives its ARN.
 func (w *world) policy(name string) string {
 	w.t.Helper()
-	return *must(w.CreatePolicy(w.ctx, call, &iam.CreatePolicyInput{PolicyName: &name, PolicyDocument: shape.Ptr(allowAll)}))(w).Policy.Arn
+	return *answer(w.CreatePolicy(w.ctx, call, &iam.CreatePolicyInput{PolicyName: &name, PolicyDocument: shape.Ptr(allowAll)}))(w).Policy.Arn
 }
 
 func (w *world) profile(name string) *iam.InstanceProfile {
 	w.t.Helper()
-	return must(w.CreateInstanceProfile(w.ctx, call, &iam.CreateInstanceProfileInput{InstanceProfileName: &name}))(w).InstanceProfile
+	return answer(w.CreateInstanceProfile(w.ctx, call, &iam.CreateInstanceProfileInput{InstanceProfileName: &name}))(w).InstanceProfile
 }
 
 // join puts a user into a group.
@@ -181,7 +181,7 @@ func (w *world) inlineOf(kind, bearer, name string) (string, error) {
 	if *who != bearer || *what != name {
 		w.t.Errorf("%s of %s, asked for %s of %s", *what, *who, name, bearer)
 	}
-	return decoded(w.t, document), nil
+	return readable(w.t, document), nil
 }
 
 func (w *world) deletePolicyOf(kind, bearer, name string) (err error) {
@@ -246,8 +246,8 @@ func (w *world) bearerOf(kind, name string) {
 
 var kinds = []string{"user", "group", "role"}
 
-// decoded is a document as a client reads it (RFC 3986).
-func decoded(t *testing.T, document *string) string {
+// readable is a document as a client reads it (RFC 3986).
+func readable(t *testing.T, document *string) string {
 	t.Helper()
 	if strings.ContainsAny(*document, "+{} \"") {
 		t.Errorf("%s is not encoded", *document)
@@ -289,7 +289,7 @@ func (w *world) records() string {
 
 func TestGroups(t *testing.T) {
 	w := open(t)
-	made := must(w.CreateGroup(w.ctx, call, &iam.CreateGroupInput{GroupName: shape.Ptr("Ops"), Path: shape.Ptr("/staff/")}))(w).Group
+	made := answer(w.CreateGroup(w.ctx, call, &iam.CreateGroupInput{GroupName: shape.Ptr("Ops"), Path: shape.Ptr("/staff/")}))(w).Group
 	if *made.GroupName != "Ops" || *made.Path != "/staff/" || *made.Arn != "arn:aws:iam::123456789012:group/staff/Ops" || made.CreateDate.IsZero() || !strings.HasPrefix(*made.GroupId, "AGPA") {
 		t.Errorf("%+v", made)
 	}
@@ -303,15 +303,15 @@ func TestGroups(t *testing.T) {
 	w.done(w.join("ada", "Ops")) // is in it already
 	t.Run("a group shows its members by name, on pages", func(t *testing.T) {
 		in := &iam.GetGroupInput{GroupName: shape.Ptr("Ops"), MaxItems: shape.Ptr(int32(2))}
-		first := must(w.GetGroup(w.ctx, call, in))(w)
+		first := answer(w.GetGroup(w.ctx, call, in))(w)
 		in.Marker = first.Marker
-		second := must(w.GetGroup(w.ctx, call, in))(w)
+		second := answer(w.GetGroup(w.ctx, call, in))(w)
 		if names(first.Users) != "ada bob" || !*first.IsTruncated || names(second.Users) != "Carl" || *second.IsTruncated || *second.Group.GroupId != *made.GroupId {
 			t.Errorf("%v %v", names(first.Users), names(second.Users))
 		}
 	})
 	t.Run("an empty group has an empty list of members", func(t *testing.T) {
-		if out := must(w.GetGroup(w.ctx, call, &iam.GetGroupInput{GroupName: shape.Ptr("dev")}))(w); out.Users == nil || len(out.Users) != 0 || *out.Group.Path != "/" {
+		if out := answer(w.GetGroup(w.ctx, call, &iam.GetGroupInput{GroupName: shape.Ptr("dev")}))(w); out.Users == nil || len(out.Users) != 0 || *out.Group.Path != "/" {
 			t.Errorf("%+v", out)
 		}
 	})
@@ -323,7 +323,7 @@ func TestGroups(t *testing.T) {
 			in := &iam.ListGroupsInput{PathPrefix: c.prefix, MaxItems: shape.Ptr(int32(2))}
 			var pages []string
 			for {
-				out := must(w.ListGroups(w.ctx, call, in))(w)
+				out := answer(w.ListGroups(w.ctx, call, in))(w)
 				var list []string
 				for _, g := range out.Groups {
 					list = append(list, *g.GroupName)
@@ -342,7 +342,7 @@ func TestGroups(t *testing.T) {
 		in := &iam.ListGroupsForUserInput{UserName: &user, MaxItems: shape.Ptr(int32(1))}
 		var list []string
 		for {
-			out := must(w.ListGroupsForUser(w.ctx, call, in))(w)
+			out := answer(w.ListGroupsForUser(w.ctx, call, in))(w)
 			for _, g := range out.Groups {
 				list = append(list, *g.GroupName)
 			}
@@ -359,12 +359,12 @@ func TestGroups(t *testing.T) {
 	})
 	t.Run("a renamed group keeps id and members, and gives its name up", func(t *testing.T) {
 		rename := func(from, to string) {
-			must(w.UpdateGroup(w.ctx, call, &iam.UpdateGroupInput{GroupName: &from, NewGroupName: &to, NewPath: shape.Ptr("/new/")}))(w)
+			answer(w.UpdateGroup(w.ctx, call, &iam.UpdateGroupInput{GroupName: &from, NewGroupName: &to, NewPath: shape.Ptr("/new/")}))(w)
 		}
 		rename("Ops", "OPS")
 		rename("OPS", "operators")
-		must(w.UpdateGroup(w.ctx, call, &iam.UpdateGroupInput{GroupName: shape.Ptr("operators")}))(w) // nothing to change
-		out := must(w.GetGroup(w.ctx, call, &iam.GetGroupInput{GroupName: shape.Ptr("operators")}))(w)
+		answer(w.UpdateGroup(w.ctx, call, &iam.UpdateGroupInput{GroupName: shape.Ptr("operators")}))(w) // nothing to change
+		out := answer(w.GetGroup(w.ctx, call, &iam.GetGroupInput{GroupName: shape.Ptr("operators")}))(w)
 		if *out.Group.GroupId != *made.GroupId || *out.Group.Arn != "arn:aws:iam::123456789012:group/new/operators" || len(out.Users) != 3 {
 			t.Errorf("%+v", out)
 		}
@@ -372,14 +372,14 @@ func TestGroups(t *testing.T) {
 	})
 	t.Run("who leaves a group is out of it, and leaving twice is no error", func(t *testing.T) {
 		for range 2 {
-			must(w.RemoveUserFromGroup(w.ctx, call, &iam.RemoveUserFromGroupInput{UserName: shape.Ptr("ada"), GroupName: shape.Ptr("operators")}))(w)
+			answer(w.RemoveUserFromGroup(w.ctx, call, &iam.RemoveUserFromGroupInput{UserName: shape.Ptr("ada"), GroupName: shape.Ptr("operators")}))(w)
 		}
 		if got := groupsOf("ada"); got != "dev" {
 			t.Error(got)
 		}
 	})
 	t.Run("an empty group is deleted, and its name is free", func(t *testing.T) {
-		must(w.DeleteGroup(w.ctx, call, &iam.DeleteGroupInput{GroupName: shape.Ptr("Admins")}))(w)
+		answer(w.DeleteGroup(w.ctx, call, &iam.DeleteGroupInput{GroupName: shape.Ptr("Admins")}))(w)
 		w.group("ADMINS")
 	})
 }

@@ -36,7 +36,7 @@ func (w *world) addVersion(arn, document string, main bool) (*iam.PolicyVersion,
 
 func (w *world) getPolicy(arn string) *iam.Policy {
 	w.t.Helper()
-	return must(w.GetPolicy(w.ctx, call, &iam.GetPolicyInput{PolicyArn: &arn}))(w).Policy
+	return answer(w.GetPolicy(w.ctx, call, &iam.GetPolicyInput{PolicyArn: &arn}))(w).Policy
 }
 
 // versions are a policy's, on pages of two; the default one has a star.
@@ -44,7 +44,7 @@ func (w *world) versions(arn string) string {
 	in := &iam.ListPolicyVersionsInput{PolicyArn: &arn, MaxItems: shape.Ptr(int32(2))}
 	var list []string
 	for {
-		out := must(w.ListPolicyVersions(w.ctx, call, in))(w)
+		out := answer(w.ListPolicyVersions(w.ctx, call, in))(w)
 		for _, v := range out.Versions {
 			star := map[bool]string{true: "*"}[*v.IsDefaultVersion]
 			if list = append(list, *v.VersionId+star); v.Document != nil {
@@ -59,7 +59,7 @@ func (w *world) versions(arn string) string {
 
 func TestManagedPolicies(t *testing.T) {
 	w := open(t)
-	made := must(w.CreatePolicy(w.ctx, call, &iam.CreatePolicyInput{PolicyName: shape.Ptr("Read"), Path: shape.Ptr("/ops/"), Description: shape.Ptr("reads"), PolicyDocument: shape.Ptr(written), Tags: tags("a=1", "A=2")}))(w).Policy
+	made := answer(w.CreatePolicy(w.ctx, call, &iam.CreatePolicyInput{PolicyName: shape.Ptr("Read"), Path: shape.Ptr("/ops/"), Description: shape.Ptr("reads"), PolicyDocument: shape.Ptr(written), Tags: tags("a=1", "A=2")}))(w).Policy
 	const arn = "arn:aws:iam::123456789012:policy/ops/Read"
 	if *made.Arn != arn || !strings.HasPrefix(*made.PolicyId, "ANPA") || *made.Path != "/ops/" || *made.DefaultVersionId != "v1" || *made.AttachmentCount != 0 || *made.PermissionsBoundaryUsageCount != 0 ||
 		!*made.IsAttachable || show(made.Tags) != "A=2 a=1" || !made.CreateDate.Equal(*made.UpdateDate) {
@@ -68,7 +68,7 @@ func TestManagedPolicies(t *testing.T) {
 	t.Run("a document comes back byte for byte", func(t *testing.T) {
 		v, err := w.version(arn, "v1")
 		w.done(err)
-		if got := decoded(t, v.Document); got != written || !*v.IsDefaultVersion {
+		if got := readable(t, v.Document); got != written || !*v.IsDefaultVersion {
 			t.Errorf("%q", got)
 		}
 	})
@@ -94,8 +94,8 @@ func TestManagedPolicies(t *testing.T) {
 		if got := w.versions(arn); got != "v5 v4 v3* v2 v1" {
 			t.Error(got)
 		}
-		must(w.SetDefaultPolicyVersion(w.ctx, call, &iam.SetDefaultPolicyVersionInput{PolicyArn: shape.Ptr(arn), VersionId: shape.Ptr("v1")}))(w)
-		must(w.DeletePolicyVersion(w.ctx, call, &iam.DeletePolicyVersionInput{PolicyArn: shape.Ptr(arn), VersionId: shape.Ptr("v5")}))(w)
+		answer(w.SetDefaultPolicyVersion(w.ctx, call, &iam.SetDefaultPolicyVersionInput{PolicyArn: shape.Ptr(arn), VersionId: shape.Ptr("v1")}))(w)
+		answer(w.DeletePolicyVersion(w.ctx, call, &iam.DeletePolicyVersionInput{PolicyArn: shape.Ptr(arn), VersionId: shape.Ptr("v5")}))(w)
 		v, err := w.addVersion(arn, allowAll, false)
 		w.done(err)
 		if got := w.versions(arn); *v.VersionId != "v6" || got != "v6 v4 v3 v2 v1*" {
@@ -111,9 +111,9 @@ func TestManagedPolicies(t *testing.T) {
 	})
 	t.Run("a policy that is alone is deleted, and its name is free", func(t *testing.T) {
 		for _, v := range []string{"v6", "v4", "v3", "v2"} {
-			must(w.DeletePolicyVersion(w.ctx, call, &iam.DeletePolicyVersionInput{PolicyArn: shape.Ptr(arn), VersionId: &v}))(w)
+			answer(w.DeletePolicyVersion(w.ctx, call, &iam.DeletePolicyVersionInput{PolicyArn: shape.Ptr(arn), VersionId: &v}))(w)
 		}
-		must(w.DeletePolicy(w.ctx, call, &iam.DeletePolicyInput{PolicyArn: shape.Ptr(arn)}))(w)
+		answer(w.DeletePolicy(w.ctx, call, &iam.DeletePolicyInput{PolicyArn: shape.Ptr(arn)}))(w)
 		if w.policy("READ") == arn {
 			t.Error("the same ARN")
 		}
@@ -127,7 +127,7 @@ func TestPoliciesOfAWS(t *testing.T) {
 			got := w.getPolicy(p.ARN("aws"))
 			v, err := w.version(p.ARN("aws"), p.Version)
 			w.done(err)
-			if *got.PolicyId != p.ID || *got.DefaultVersionId != p.Version || *got.Description != p.Description || got.Tags == nil || decoded(t, v.Document) != p.Document || w.versions(p.ARN("aws")) != p.Version+"*" {
+			if *got.PolicyId != p.ID || *got.DefaultVersionId != p.Version || *got.Description != p.Description || got.Tags == nil || readable(t, v.Document) != p.Document || w.versions(p.ARN("aws")) != p.Version+"*" {
 				t.Errorf("%+v", got)
 			}
 			for _, kind := range []policy.Kind{policy.Identity, policy.Boundary} { // AWS's own may be over the quota of sizes
@@ -136,7 +136,7 @@ func TestPoliciesOfAWS(t *testing.T) {
 				}
 			}
 		}
-		if tags := must(w.ListPolicyTags(w.ctx, call, &iam.ListPolicyTagsInput{PolicyArn: shape.Ptr(administers)}))(w); tags.Tags == nil || len(tags.Tags) != 0 {
+		if tags := answer(w.ListPolicyTags(w.ctx, call, &iam.ListPolicyTagsInput{PolicyArn: shape.Ptr(administers)}))(w); tags.Tags == nil || len(tags.Tags) != 0 {
 			t.Errorf("%+v", tags)
 		}
 	})
@@ -184,7 +184,7 @@ func TestPoliciesOfAWS(t *testing.T) {
 
 func TestPoliciesAreListed(t *testing.T) {
 	w := open(t)
-	ops := *must(w.CreatePolicy(w.ctx, call, &iam.CreatePolicyInput{PolicyName: shape.Ptr("Ops"), Path: shape.Ptr("/team/"), PolicyDocument: shape.Ptr(allowAll), Description: shape.Ptr("d"), Tags: tags("a=1")}))(w).Policy.Arn
+	ops := *answer(w.CreatePolicy(w.ctx, call, &iam.CreatePolicyInput{PolicyName: shape.Ptr("Ops"), Path: shape.Ptr("/team/"), PolicyDocument: shape.Ptr(allowAll), Description: shape.Ptr("d"), Tags: tags("a=1")}))(w).Policy.Arn
 	bound := w.policy("bound")
 	w.policy("administratoraccess") // the name of one of AWS's
 	w.user("ada")
@@ -193,8 +193,8 @@ func TestPoliciesAreListed(t *testing.T) {
 	for _, kind := range kinds {
 		w.done(w.attachTo(kind, map[string]string{"user": "ada", "group": "g", "role": "r"}[kind], ops))
 	}
-	must(w.PutUserPermissionsBoundary(w.ctx, call, &iam.PutUserPermissionsBoundaryInput{UserName: shape.Ptr("ada"), PermissionsBoundary: &bound}))(w)
-	must(w.PutRolePermissionsBoundary(w.ctx, call, &iam.PutRolePermissionsBoundaryInput{RoleName: shape.Ptr("r"), PermissionsBoundary: &bound}))(w)
+	answer(w.PutUserPermissionsBoundary(w.ctx, call, &iam.PutUserPermissionsBoundaryInput{UserName: shape.Ptr("ada"), PermissionsBoundary: &bound}))(w)
+	answer(w.PutRolePermissionsBoundary(w.ctx, call, &iam.PutRolePermissionsBoundaryInput{RoleName: shape.Ptr("r"), PermissionsBoundary: &bound}))(w)
 	w.done(w.attachTo("user", "ada", administers))
 	var awss []string
 	for _, p := range managed.All() {
@@ -205,7 +205,7 @@ func TestPoliciesAreListed(t *testing.T) {
 		in.MaxItems = &max
 		var list []string
 		for {
-			out := must(w.ListPolicies(w.ctx, call, &in))(w)
+			out := answer(w.ListPolicies(w.ctx, call, &in))(w)
 			for _, p := range out.Policies {
 				list = append(list, *p.PolicyName)
 				if p.Description != nil || p.Tags != nil {
@@ -350,7 +350,7 @@ func TestPolicyOperationsRefuse(t *testing.T) {
 				w.bearerOf(kind, "x")
 				w.done(w.attachTo(kind, "x", w.policy(kind)))
 			}
-			must(w.PutUserPermissionsBoundary(w.ctx, call, &iam.PutUserPermissionsBoundaryInput{UserName: shape.Ptr("x"), PermissionsBoundary: shape.Ptr(w.policy("bound"))}))(w)
+			answer(w.PutUserPermissionsBoundary(w.ctx, call, &iam.PutUserPermissionsBoundaryInput{UserName: shape.Ptr("x"), PermissionsBoundary: shape.Ptr(w.policy("bound"))}))(w)
 			check(t, w.untouched(func() error { return c.do(w) }), c.code, c.text)
 		})
 	}
@@ -373,7 +373,7 @@ func TestAttachedPolicies(t *testing.T) {
 			for i := range 9 {
 				arns = append(arns, w.policy(fmt.Sprint("p", i)))
 			}
-			ops := *must(w.CreatePolicy(w.ctx, call, &iam.CreatePolicyInput{PolicyName: shape.Ptr("AdministratorAccess"), Path: shape.Ptr("/ops/"), PolicyDocument: shape.Ptr(allowAll)}))(w).Policy.Arn
+			ops := *answer(w.CreatePolicy(w.ctx, call, &iam.CreatePolicyInput{PolicyName: shape.Ptr("AdministratorAccess"), Path: shape.Ptr("/ops/"), PolicyDocument: shape.Ptr(allowAll)}))(w).Policy.Arn
 			w.done(w.attachTo(kind, "x", administers))
 			w.done(w.attachTo(kind, "x", ops))
 			w.done(w.attachTo(kind, "x", arns[0]))
@@ -436,9 +436,9 @@ func TestEntitiesOfAPolicy(t *testing.T) {
 		w.bearerOf(kind, kind+"1")
 		w.done(w.attachTo(kind, kind+"1", arn))
 	}
-	must(w.CreateUser(w.ctx, call, &iam.CreateUserInput{UserName: shape.Ptr("User2"), Path: shape.Ptr("/x/"), PermissionsBoundary: &arn}))(w)
-	must(w.CreateRole(w.ctx, call, &iam.CreateRoleInput{RoleName: shape.Ptr("role2"), Path: shape.Ptr("/x/"), PermissionsBoundary: &arn, AssumeRolePolicyDocument: shape.Ptr(trustEC2)}))(w)
-	must(w.PutUserPermissionsBoundary(w.ctx, call, &iam.PutUserPermissionsBoundaryInput{UserName: shape.Ptr("user1"), PermissionsBoundary: &arn}))(w)
+	answer(w.CreateUser(w.ctx, call, &iam.CreateUserInput{UserName: shape.Ptr("User2"), Path: shape.Ptr("/x/"), PermissionsBoundary: &arn}))(w)
+	answer(w.CreateRole(w.ctx, call, &iam.CreateRoleInput{RoleName: shape.Ptr("role2"), Path: shape.Ptr("/x/"), PermissionsBoundary: &arn, AssumeRolePolicyDocument: shape.Ptr(trustEC2)}))(w)
+	answer(w.PutUserPermissionsBoundary(w.ctx, call, &iam.PutUserPermissionsBoundaryInput{UserName: shape.Ptr("user1"), PermissionsBoundary: &arn}))(w)
 	group, role, user, local := shape.Ptr(iam.EntityTypeGroup), shape.Ptr(iam.EntityTypeRole), shape.Ptr(iam.EntityTypeUser), shape.Ptr(iam.EntityTypeLocalManagedPolicy)
 	for _, c := range []struct {
 		name string
@@ -460,7 +460,7 @@ func TestEntitiesOfAPolicy(t *testing.T) {
 				in.PolicyArn, in.MaxItems = &arn, &max
 				var list []string
 				for {
-					out := must(w.ListEntitiesForPolicy(w.ctx, call, &in))(w)
+					out := answer(w.ListEntitiesForPolicy(w.ctx, call, &in))(w)
 					if out.PolicyGroups == nil || out.PolicyRoles == nil || out.PolicyUsers == nil {
 						t.Fatalf("%+v", out)
 					}
@@ -535,7 +535,7 @@ func TestInlinePolicies(t *testing.T) {
 func TestBoundaries(t *testing.T) {
 	w := open(t)
 	ada, r := shape.Ptr("ada"), shape.Ptr("r")
-	made := must(w.CreateUser(w.ctx, call, &iam.CreateUserInput{UserName: ada, PermissionsBoundary: shape.Ptr(administers)}))(w).User
+	made := answer(w.CreateUser(w.ctx, call, &iam.CreateUserInput{UserName: ada, PermissionsBoundary: shape.Ptr(administers)}))(w).User
 	w.role("r")
 	if *made.PermissionsBoundary.PermissionsBoundaryArn != administers || *made.PermissionsBoundary.PermissionsBoundaryType != "Policy" {
 		t.Errorf("%+v", made)
@@ -550,14 +550,14 @@ func TestBoundaries(t *testing.T) {
 		return err
 	}
 	user := func() *iam.AttachedPermissionsBoundary {
-		return must(w.GetUser(w.ctx, call, &iam.GetUserInput{UserName: ada}))(w).User.PermissionsBoundary
+		return answer(w.GetUser(w.ctx, call, &iam.GetUserInput{UserName: ada}))(w).User.PermissionsBoundary
 	}
 	w.done(putUser(ada, own))
 	w.done(putRole(r, own))
 	if *user().PermissionsBoundaryArn != own || *w.getRole("r").PermissionsBoundary.PermissionsBoundaryArn != own || *w.getPolicy(own).PermissionsBoundaryUsageCount != 2 {
 		t.Errorf("%+v", user())
 	}
-	if list := must(w.ListUsers(w.ctx, call, &iam.ListUsersInput{}))(w); list.Users[0].PermissionsBoundary != nil {
+	if list := answer(w.ListUsers(w.ctx, call, &iam.ListUsersInput{}))(w); list.Users[0].PermissionsBoundary != nil {
 		t.Error("lists show boundaries")
 	}
 	const noPolicy = "arn:aws:iam::123456789012:not_a_policy/invalid"
@@ -588,8 +588,8 @@ func TestBoundaries(t *testing.T) {
 		t.Run("refuse "+c.name, func(t *testing.T) { check(t, w.untouched(c.do), c.code, c.text) })
 	}
 	for range 2 { // that there is none any more is no error
-		must(w.DeleteUserPermissionsBoundary(w.ctx, call, &iam.DeleteUserPermissionsBoundaryInput{UserName: ada}))(w)
-		must(w.DeleteRolePermissionsBoundary(w.ctx, call, &iam.DeleteRolePermissionsBoundaryInput{RoleName: r}))(w)
+		answer(w.DeleteUserPermissionsBoundary(w.ctx, call, &iam.DeleteUserPermissionsBoundaryInput{UserName: ada}))(w)
+		answer(w.DeleteRolePermissionsBoundary(w.ctx, call, &iam.DeleteRolePermissionsBoundaryInput{RoleName: r}))(w)
 	}
 	if user() != nil || w.getRole("r").PermissionsBoundary != nil {
 		t.Error("there is one left")
@@ -614,14 +614,14 @@ func TestTagsOfRolesAndPolicies(t *testing.T) {
 	for _, c := range steps {
 		t.Run(c.name, func(t *testing.T) {
 			if c.add != nil {
-				must(w.TagRole(w.ctx, call, &iam.TagRoleInput{RoleName: r, Tags: tags(c.add...)}))(w)
-				must(w.TagPolicy(w.ctx, call, &iam.TagPolicyInput{PolicyArn: arn, Tags: tags(c.add...)}))(w)
+				answer(w.TagRole(w.ctx, call, &iam.TagRoleInput{RoleName: r, Tags: tags(c.add...)}))(w)
+				answer(w.TagPolicy(w.ctx, call, &iam.TagPolicyInput{PolicyArn: arn, Tags: tags(c.add...)}))(w)
 			} else {
-				must(w.UntagRole(w.ctx, call, &iam.UntagRoleInput{RoleName: r, TagKeys: c.minus}))(w)
-				must(w.UntagPolicy(w.ctx, call, &iam.UntagPolicyInput{PolicyArn: arn, TagKeys: c.minus}))(w)
+				answer(w.UntagRole(w.ctx, call, &iam.UntagRoleInput{RoleName: r, TagKeys: c.minus}))(w)
+				answer(w.UntagPolicy(w.ctx, call, &iam.UntagPolicyInput{PolicyArn: arn, TagKeys: c.minus}))(w)
 			}
-			role := must(w.ListRoleTags(w.ctx, call, &iam.ListRoleTagsInput{RoleName: r}))(w)
-			policy := must(w.ListPolicyTags(w.ctx, call, &iam.ListPolicyTagsInput{PolicyArn: arn}))(w)
+			role := answer(w.ListRoleTags(w.ctx, call, &iam.ListRoleTagsInput{RoleName: r}))(w)
+			policy := answer(w.ListPolicyTags(w.ctx, call, &iam.ListPolicyTagsInput{PolicyArn: arn}))(w)
 			if show(role.Tags) != c.role || show(policy.Tags) != c.policy || role.Tags == nil || *role.IsTruncated || *policy.IsTruncated {
 				t.Errorf("%q %q", show(role.Tags), show(policy.Tags))
 			}
@@ -631,14 +631,14 @@ func TestTagsOfRolesAndPolicies(t *testing.T) {
 	for i := range 50 {
 		fifty = append(fifty, fmt.Sprintf("k%02d=v", i))
 	}
-	must(w.TagRole(w.ctx, call, &iam.TagRoleInput{RoleName: r, Tags: tags(fifty...)}))(w)
-	must(w.UntagPolicy(w.ctx, call, &iam.UntagPolicyInput{PolicyArn: arn, TagKeys: []string{"Team"}}))(w)
-	must(w.TagPolicy(w.ctx, call, &iam.TagPolicyInput{PolicyArn: arn, Tags: tags(fifty...)}))(w)
+	answer(w.TagRole(w.ctx, call, &iam.TagRoleInput{RoleName: r, Tags: tags(fifty...)}))(w)
+	answer(w.UntagPolicy(w.ctx, call, &iam.UntagPolicyInput{PolicyArn: arn, TagKeys: []string{"Team"}}))(w)
+	answer(w.TagPolicy(w.ctx, call, &iam.TagPolicyInput{PolicyArn: arn, Tags: tags(fifty...)}))(w)
 	t.Run("are paged", func(t *testing.T) {
 		seen := map[string]int{}
 		in, other := &iam.ListRoleTagsInput{RoleName: r, MaxItems: shape.Ptr(int32(7))}, &iam.ListPolicyTagsInput{PolicyArn: arn, MaxItems: shape.Ptr(int32(7))}
 		for {
-			out, also := must(w.ListRoleTags(w.ctx, call, in))(w), must(w.ListPolicyTags(w.ctx, call, other))(w)
+			out, also := answer(w.ListRoleTags(w.ctx, call, in))(w), answer(w.ListPolicyTags(w.ctx, call, other))(w)
 			for _, tag := range slices.Concat(out.Tags, also.Tags) {
 				seen[*tag.Key]++
 			}
@@ -934,7 +934,7 @@ func TestPermissionRaces(t *testing.T) {
 		if won != versionsPerPolicy-1 {
 			t.Errorf("%d won", won)
 		}
-		must(w.SetDefaultPolicyVersion(w.ctx, call, &iam.SetDefaultPolicyVersionInput{PolicyArn: &arn, VersionId: shape.Ptr("v1")}))(w)
+		answer(w.SetDefaultPolicyVersion(w.ctx, call, &iam.SetDefaultPolicyVersionInput{PolicyArn: &arn, VersionId: shape.Ptr("v1")}))(w)
 		race(t, w, func(i int) error {
 			v := shape.Ptr(fmt.Sprint("v", 2+i/2%4))
 			if i%2 == 0 {

@@ -15,25 +15,25 @@ import (
 
 func (w *world) getRole(name string) *iam.Role {
 	w.t.Helper()
-	return must(w.GetRole(w.ctx, call, &iam.GetRoleInput{RoleName: &name}))(w).Role
+	return answer(w.GetRole(w.ctx, call, &iam.GetRoleInput{RoleName: &name}))(w).Role
 }
 
 func TestRoles(t *testing.T) {
 	w := open(t)
-	made := must(w.CreateRole(w.ctx, call, &iam.CreateRoleInput{
+	made := answer(w.CreateRole(w.ctx, call, &iam.CreateRoleInput{
 		RoleName: shape.Ptr("Admin"), Path: shape.Ptr("/ops/"), Description: shape.Ptr("may do it"), MaxSessionDuration: shape.Ptr(int32(43200)),
 		PermissionsBoundary: shape.Ptr(administers), Tags: tags("team=a"), AssumeRolePolicyDocument: shape.Ptr("{\n \"Version\": \"2012-10-17\",\n \"Statement\": {\"Action\": [\"sts:AssumeRole\"], \"Effect\": \"Allow\", \"Principal\": {\"Service\": [\"ec2.amazonaws.com\"]}}}"),
 	}))(w).Role
 	if _, err := ident.ParseRoleID(*made.RoleId); err != nil || *made.Arn != "arn:aws:iam::123456789012:role/ops/Admin" || *made.Path != "/ops/" || made.CreateDate.IsZero() ||
 		show(made.Tags) != "team=a" || *made.PermissionsBoundary.PermissionsBoundaryArn != administers || *made.PermissionsBoundary.PermissionsBoundaryType != "Policy" ||
-		made.MaxSessionDuration != nil || decoded(t, made.AssumeRolePolicyDocument) != trustEC2 {
+		made.MaxSessionDuration != nil || readable(t, made.AssumeRolePolicyDocument) != trustEC2 {
 		t.Errorf("%+v", made)
 	}
 	plain := w.role("plain")
 	t.Run("a role is read with all it has", func(t *testing.T) {
 		got := w.getRole("Admin")
 		if *got.RoleId != *made.RoleId || *got.MaxSessionDuration != 43200 || *got.Description != "may do it" || show(got.Tags) != "team=a" ||
-			*got.PermissionsBoundary.PermissionsBoundaryArn != administers || decoded(t, got.AssumeRolePolicyDocument) != trustEC2 {
+			*got.PermissionsBoundary.PermissionsBoundaryArn != administers || readable(t, got.AssumeRolePolicyDocument) != trustEC2 {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -63,7 +63,7 @@ func TestRoles(t *testing.T) {
 		in := &iam.ListRolesInput{MaxItems: shape.Ptr(int32(1))}
 		var list []string
 		for {
-			out := must(w.ListRoles(w.ctx, call, in))(w)
+			out := answer(w.ListRoles(w.ctx, call, in))(w)
 			for _, r := range out.Roles {
 				list = append(list, fmt.Sprint(*r.RoleName, " ", *r.MaxSessionDuration))
 				if r.Tags != nil || r.PermissionsBoundary != nil || r.RoleLastUsed != nil {
@@ -77,10 +77,10 @@ func TestRoles(t *testing.T) {
 		if got := strings.Join(list, ", "); got != "Admin 43200, plain 3600" {
 			t.Error(got)
 		}
-		if out := must(w.ListRoles(w.ctx, call, &iam.ListRolesInput{PathPrefix: shape.Ptr("/ops/")}))(w); len(out.Roles) != 1 || *out.Roles[0].Description != "may do it" {
+		if out := answer(w.ListRoles(w.ctx, call, &iam.ListRolesInput{PathPrefix: shape.Ptr("/ops/")}))(w); len(out.Roles) != 1 || *out.Roles[0].Description != "may do it" {
 			t.Errorf("%+v", out.Roles)
 		}
-		if out := must(w.ListRoles(w.ctx, call, &iam.ListRolesInput{PathPrefix: shape.Ptr("/none/")}))(w); out.Roles == nil || len(out.Roles) != 0 {
+		if out := answer(w.ListRoles(w.ctx, call, &iam.ListRolesInput{PathPrefix: shape.Ptr("/none/")}))(w); out.Roles == nil || len(out.Roles) != 0 {
 			t.Errorf("%+v", out.Roles)
 		}
 	})
@@ -95,22 +95,22 @@ func TestRoles(t *testing.T) {
 			{iam.UpdateRoleInput{Description: shape.Ptr("other")}, "other", 7200},
 		} {
 			c.in.RoleName = shape.Ptr("Admin")
-			must(w.UpdateRole(w.ctx, call, &c.in))(w)
+			answer(w.UpdateRole(w.ctx, call, &c.in))(w)
 			if got := w.getRole("Admin"); *got.Description != c.description || *got.MaxSessionDuration != c.seconds {
 				t.Errorf("%s %d", *got.Description, *got.MaxSessionDuration)
 			}
 		}
-		out := must(w.UpdateRoleDescription(w.ctx, call, &iam.UpdateRoleDescriptionInput{RoleName: shape.Ptr("Admin"), Description: shape.Ptr("third")}))(w)
+		out := answer(w.UpdateRoleDescription(w.ctx, call, &iam.UpdateRoleDescriptionInput{RoleName: shape.Ptr("Admin"), Description: shape.Ptr("third")}))(w)
 		if *out.Role.Description != "third" || *w.getRole("Admin").Description != "third" {
 			t.Errorf("%+v", out.Role)
 		}
-		must(w.UpdateRole(w.ctx, call, &iam.UpdateRoleInput{RoleName: shape.Ptr("Admin"), Description: shape.Ptr("")}))(w)
+		answer(w.UpdateRole(w.ctx, call, &iam.UpdateRoleInput{RoleName: shape.Ptr("Admin"), Description: shape.Ptr("")}))(w)
 		if got := w.getRole("Admin"); got.Description != nil {
 			t.Errorf("%+v", got)
 		}
 	})
 	t.Run("a deleted role is gone, and its name is free for another one", func(t *testing.T) {
-		must(w.DeleteRole(w.ctx, call, &iam.DeleteRoleInput{RoleName: shape.Ptr("plain")}))(w)
+		answer(w.DeleteRole(w.ctx, call, &iam.DeleteRoleInput{RoleName: shape.Ptr("plain")}))(w)
 		if again := w.role("PLAIN"); *again.RoleId == *plain.RoleId {
 			t.Error("it has the old one's id")
 		}
@@ -193,7 +193,7 @@ func TestRoleOperationsRefuse(t *testing.T) {
 			w.done(w.attachTo("role", "attached", administers))
 			w.done(w.putPolicy("role", "inline", "p", allowAll))
 			w.profile("p")
-			must(w.AddRoleToInstanceProfile(w.ctx, call, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: shape.Ptr("p"), RoleName: shape.Ptr("instance")}))(w)
+			answer(w.AddRoleToInstanceProfile(w.ctx, call, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: shape.Ptr("p"), RoleName: shape.Ptr("instance")}))(w)
 			check(t, w.untouched(func() error { return c.do(w) }), c.code, c.text)
 		})
 	}
@@ -226,7 +226,7 @@ func TestTrust(t *testing.T) {
 		w.done(err)
 		return role.Trust
 	}
-	shown := func(w *world) string { return decoded(w.t, w.getRole("target").AssumeRolePolicyDocument) }
+	shown := func(w *world) string { return readable(w.t, w.getRole("target").AssumeRolePolicyDocument) }
 
 	t.Run("IAM-5 users and roles are stored by their ids and shown by their ARNs", func(t *testing.T) {
 		w, adaID := setUp(t)
@@ -243,7 +243,7 @@ func TestTrust(t *testing.T) {
 	t.Run("IAM-5 a user made again under the old name is not trusted", func(t *testing.T) {
 		w, adaID := setUp(t)
 		w.done(set(w, trusting(ada, root)))
-		must(w.DeleteUser(w.ctx, call, &iam.DeleteUserInput{UserName: shape.Ptr("ada")}))(w)
+		answer(w.DeleteUser(w.ctx, call, &iam.DeleteUserInput{UserName: shape.Ptr("ada")}))(w)
 		if again := string(w.user("ada").ID); again == adaID || strings.Contains(stored(w), again) {
 			t.Errorf("%s is trusted by %s", again, stored(w))
 		}
@@ -255,7 +255,7 @@ func TestTrust(t *testing.T) {
 		w, _ := setUp(t)
 		old := *w.getRole("reader").RoleId
 		w.done(set(w, trusting("arn:aws:iam::123456789012:role/reader", root)))
-		must(w.DeleteRole(w.ctx, call, &iam.DeleteRoleInput{RoleName: shape.Ptr("reader")}))(w)
+		answer(w.DeleteRole(w.ctx, call, &iam.DeleteRoleInput{RoleName: shape.Ptr("reader")}))(w)
 		w.role("reader")
 		if got := shown(w); got != trusting(old, root) {
 			t.Errorf("shown %s", got)
@@ -264,7 +264,7 @@ func TestTrust(t *testing.T) {
 	t.Run("a renamed user is shown under the new name", func(t *testing.T) {
 		w, _ := setUp(t)
 		w.done(set(w, trusting(ada, root)))
-		must(w.UpdateUser(w.ctx, call, &iam.UpdateUserInput{UserName: shape.Ptr("ada"), NewUserName: shape.Ptr("lovelace"), NewPath: shape.Ptr("/x/")}))(w)
+		answer(w.UpdateUser(w.ctx, call, &iam.UpdateUserInput{UserName: shape.Ptr("ada"), NewUserName: shape.Ptr("lovelace"), NewPath: shape.Ptr("/x/")}))(w)
 		if got := shown(w); got != trusting("arn:aws:iam::123456789012:user/x/lovelace", root) {
 			t.Errorf("shown %s", got)
 		}
@@ -335,7 +335,7 @@ func TestServiceLinkedRoles(t *testing.T) {
 			made, err := create(w, service)
 			w.done(err)
 			if *made.RoleName != linked.name || *made.Path != "/aws-service-role/"+service+"/" || *made.Arn != "arn:aws:iam::123456789012:role/aws-service-role/"+service+"/"+linked.name ||
-				decoded(t, made.AssumeRolePolicyDocument) != strings.Replace(trustEC2, "ec2.amazonaws.com", service, 1) {
+				readable(t, made.AssumeRolePolicyDocument) != strings.Replace(trustEC2, "ec2.amazonaws.com", service, 1) {
 				t.Errorf("%+v", made)
 			}
 			pages, err := w.attachedPages("role", linked.name, nil, 10)
@@ -351,11 +351,11 @@ func TestServiceLinkedRoles(t *testing.T) {
 		w := open(t)
 		made, err := create(w, of)
 		w.done(err)
-		task := must(w.DeleteServiceLinkedRole(w.ctx, call, &iam.DeleteServiceLinkedRoleInput{RoleName: made.RoleName}))(w).DeletionTaskId
+		task := answer(w.DeleteServiceLinkedRole(w.ctx, call, &iam.DeleteServiceLinkedRoleInput{RoleName: made.RoleName}))(w).DeletionTaskId
 		if !strings.HasPrefix(*task, "task/aws-service-role/"+of+"/"+name+"/") {
 			t.Error(*task)
 		}
-		if out := must(w.GetServiceLinkedRoleDeletionStatus(w.ctx, call, &iam.GetServiceLinkedRoleDeletionStatusInput{DeletionTaskId: task}))(w); *out.Status != "SUCCEEDED" || out.Reason != nil {
+		if out := answer(w.GetServiceLinkedRoleDeletionStatus(w.ctx, call, &iam.GetServiceLinkedRoleDeletionStatusInput{DeletionTaskId: task}))(w); *out.Status != "SUCCEEDED" || out.Reason != nil {
 			t.Errorf("%+v", out)
 		}
 		_, err = w.GetRole(w.ctx, call, &iam.GetRoleInput{RoleName: made.RoleName})
@@ -368,7 +368,7 @@ func TestServiceLinkedRoles(t *testing.T) {
 		})
 		made, err = create(w, of)
 		w.done(err)
-		must(w.DeleteServiceLinkedRole(w.ctx, call, &iam.DeleteServiceLinkedRoleInput{RoleName: made.RoleName}))(w)
+		answer(w.DeleteServiceLinkedRole(w.ctx, call, &iam.DeleteServiceLinkedRoleInput{RoleName: made.RoleName}))(w)
 		_, err = w.GetServiceLinkedRoleDeletionStatus(w.ctx, call, &iam.GetServiceLinkedRoleDeletionStatusInput{DeletionTaskId: task})
 		check(t, err, "NoSuchEntity", *task)
 	})
@@ -444,13 +444,13 @@ func TestServiceLinkedRoles(t *testing.T) {
 	}
 	t.Run("take another description and tags", func(t *testing.T) {
 		w := open(t)
-		must(w.CreateServiceLinkedRole(w.ctx, call, &iam.CreateServiceLinkedRoleInput{AWSServiceName: shape.Ptr(of), Description: shape.Ptr("mine")}))(w)
+		answer(w.CreateServiceLinkedRole(w.ctx, call, &iam.CreateServiceLinkedRoleInput{AWSServiceName: shape.Ptr(of), Description: shape.Ptr("mine")}))(w)
 		if got := w.getRole(name); *got.Description != "mine" {
 			t.Errorf("%+v", got)
 		}
-		must(w.UpdateRole(w.ctx, call, &iam.UpdateRoleInput{RoleName: role, Description: shape.Ptr("a")}))(w)
-		must(w.UpdateRoleDescription(w.ctx, call, &iam.UpdateRoleDescriptionInput{RoleName: role, Description: shape.Ptr("b")}))(w)
-		must(w.TagRole(w.ctx, call, &iam.TagRoleInput{RoleName: role, Tags: tags("a=1")}))(w)
+		answer(w.UpdateRole(w.ctx, call, &iam.UpdateRoleInput{RoleName: role, Description: shape.Ptr("a")}))(w)
+		answer(w.UpdateRoleDescription(w.ctx, call, &iam.UpdateRoleDescriptionInput{RoleName: role, Description: shape.Ptr("b")}))(w)
+		answer(w.TagRole(w.ctx, call, &iam.TagRoleInput{RoleName: role, Tags: tags("a=1")}))(w)
 		if got := w.getRole(name); *got.Description != "b" || show(got.Tags) != "a=1" {
 			t.Errorf("%+v", got)
 		}
@@ -459,7 +459,7 @@ func TestServiceLinkedRoles(t *testing.T) {
 
 func TestInstanceProfiles(t *testing.T) {
 	w := open(t)
-	made := must(w.CreateInstanceProfile(w.ctx, call, &iam.CreateInstanceProfileInput{InstanceProfileName: shape.Ptr("Web"), Path: shape.Ptr("/x/"), Tags: tags("a=1", "A=2")}))(w).InstanceProfile
+	made := answer(w.CreateInstanceProfile(w.ctx, call, &iam.CreateInstanceProfileInput{InstanceProfileName: shape.Ptr("Web"), Path: shape.Ptr("/x/"), Tags: tags("a=1", "A=2")}))(w).InstanceProfile
 	if *made.Arn != "arn:aws:iam::123456789012:instance-profile/x/Web" || !strings.HasPrefix(*made.InstanceProfileId, "AIPA") || made.Roles == nil || len(made.Roles) != 0 || show(made.Tags) != "A=2 a=1" {
 		t.Errorf("%+v", made)
 	}
@@ -467,9 +467,9 @@ func TestInstanceProfiles(t *testing.T) {
 	w.role("server")
 	web, server := shape.Ptr("Web"), shape.Ptr("server")
 	get := func(name string) *iam.InstanceProfile {
-		return must(w.GetInstanceProfile(w.ctx, call, &iam.GetInstanceProfileInput{InstanceProfileName: &name}))(w).InstanceProfile
+		return answer(w.GetInstanceProfile(w.ctx, call, &iam.GetInstanceProfileInput{InstanceProfileName: &name}))(w).InstanceProfile
 	}
-	must(w.AddRoleToInstanceProfile(w.ctx, call, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: web, RoleName: server}))(w)
+	answer(w.AddRoleToInstanceProfile(w.ctx, call, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: web, RoleName: server}))(w)
 	if got := get("Web"); len(got.Roles) != 1 || *got.Roles[0].RoleName != "server" || got.Roles[0].MaxSessionDuration != nil || show(got.Tags) != "A=2 a=1" {
 		t.Errorf("%+v", got)
 	}
@@ -480,7 +480,7 @@ func TestInstanceProfiles(t *testing.T) {
 		in := &iam.ListInstanceProfilesInput{PathPrefix: prefix, MaxItems: shape.Ptr(int32(1))}
 		var list []string
 		for {
-			out := must(w.ListInstanceProfiles(w.ctx, call, in))(w)
+			out := answer(w.ListInstanceProfiles(w.ctx, call, in))(w)
 			for _, p := range out.InstanceProfiles {
 				list = append(list, *p.InstanceProfileName)
 			}
@@ -493,7 +493,7 @@ func TestInstanceProfiles(t *testing.T) {
 		t.Error(all, some)
 	}
 	of := func(role string) int {
-		out := must(w.ListInstanceProfilesForRole(w.ctx, call, &iam.ListInstanceProfilesForRoleInput{RoleName: &role}))(w)
+		out := answer(w.ListInstanceProfilesForRole(w.ctx, call, &iam.ListInstanceProfilesForRoleInput{RoleName: &role}))(w)
 		if out.InstanceProfiles == nil {
 			t.Error("no list")
 		}
@@ -560,8 +560,8 @@ func TestInstanceProfiles(t *testing.T) {
 		_, err = w.ListInstanceProfilesForRole(w.ctx, call, &iam.ListInstanceProfilesForRoleInput{RoleName: server, Marker: shape.Ptr("!")})
 		refuses(t, err, awserr.Validation, "Invalid Marker.")
 	})
-	must(w.RemoveRoleFromInstanceProfile(w.ctx, call, &iam.RemoveRoleFromInstanceProfileInput{InstanceProfileName: web, RoleName: server}))(w)
-	must(w.DeleteInstanceProfile(w.ctx, call, &iam.DeleteInstanceProfileInput{InstanceProfileName: web}))(w)
+	answer(w.RemoveRoleFromInstanceProfile(w.ctx, call, &iam.RemoveRoleFromInstanceProfileInput{InstanceProfileName: web, RoleName: server}))(w)
+	answer(w.DeleteInstanceProfile(w.ctx, call, &iam.DeleteInstanceProfileInput{InstanceProfileName: web}))(w)
 	w.profile("WEB")
-	must(w.DeleteRole(w.ctx, call, &iam.DeleteRoleInput{RoleName: server}))(w)
+	answer(w.DeleteRole(w.ctx, call, &iam.DeleteRoleInput{RoleName: server}))(w)
 }
