@@ -88,6 +88,7 @@ var table = map[string]row{
 	"internal/identity/identitytest": {decisions, []string{"internal/identity", "internal/state", "internal/sigv4", "internal/ident", "internal/arn", "internal/clock"}},
 	"internal/permissions":           {decisions, []string{"internal/state", "internal/managed", "internal/arn"}},
 	"internal/authz":                 {decisions, []string{"internal/identity", "internal/permissions", "internal/policy", "internal/state", "internal/api/...", "internal/awserr", "internal/arn", "internal/ident", "internal/clock"}},
+	"internal/analysis":              {decisions, []string{"internal/policy", "internal/authz", "internal/identity", "internal/permissions", "internal/state", "internal/audit", "internal/arn"}},
 	"internal/bootstrap":             {decisions, []string{"internal/region", "internal/state", "internal/ident", "internal/identity", "internal/clock"}},
 	"internal/service":               {decisions, []string{"internal/api/shape", "internal/identity", "internal/state", "internal/awserr"}},
 	"internal/factor":                {decisions, []string{"internal/service", "internal/state", "internal/totp"}},
@@ -104,7 +105,7 @@ var table = map[string]row{
 	"internal/reconcile/workspace": {decisions, append(planMay, "internal/reconcile/network")},
 	"internal/reconcile/directory": {decisions, append(planMay, "internal/reconcile/network")},
 
-	"internal/front":    {doors, []string{"internal/api/...", "internal/awsproto", "internal/sigv4", "internal/identity", "internal/authz", "internal/audit", "internal/service", "internal/throttle", "internal/awserr", "internal/ident", "internal/clock", "internal/arn"}},
+	"internal/front":    {doors, []string{"internal/api/...", "internal/awsproto", "internal/sigv4", "internal/identity", "internal/authz", "internal/analysis", "internal/audit", "internal/service", "internal/throttle", "internal/awserr", "internal/ident", "internal/clock", "internal/arn"}},
 	"internal/gateway":  {doors, []string{"internal/clock", "internal/directory", "internal/ticket", "internal/display", "internal/state", "internal/ident"}},
 	"internal/display":  {doors, []string{"internal/clock", "internal/ticket", "internal/driver", "internal/ident", "internal/rfb", "internal/deskline"}},
 	"internal/operator": {doors, nil},
@@ -115,7 +116,7 @@ var table = map[string]row{
 	"internal/setup": {wiring, []string{"internal/sigv4", "internal/operator", "internal/directory", "internal/durable"}},
 	"internal/app":   {wiring, []string{"internal/..."}},
 	// Offline subcommands read evidence and audit files, and make images, without a running process.
-	"cmd/carrel": {wiring, []string{"internal/app", "internal/config", "internal/operator", "internal/setup", "internal/doctor", "internal/evidence", "internal/audit", "internal/driver", "internal/driver/image", "internal/driver/jail", "internal/ident", "internal/clock", "internal/durable"}},
+	"cmd/carrel": {wiring, []string{"internal/app", "internal/config", "internal/operator", "internal/setup", "internal/doctor", "internal/evidence", "internal/audit", "internal/analysis", "internal/driver", "internal/driver/image", "internal/driver/jail", "internal/ident", "internal/clock", "internal/durable"}},
 
 	"internal/archtest":          {wiring, nil},
 	"internal/tools/apigen":      {wiring, []string{"internal/api/shape"}},

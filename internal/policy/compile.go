@@ -3,6 +3,7 @@ package policy
 // Policy is one or several documents, compiled: nothing in it changes, so any number of goroutines may evaluate it.
 type Policy struct {
 	statements []statement
+	documents  []*Document
 	index      index
 }
 
@@ -25,7 +26,7 @@ type statement struct {
 // Compile makes one policy of documents of the same kind: a statement of any of them counts. The ids of statements go on from document to
 // document, in order.
 func Compile(docs ...*Document) *Policy {
-	p := &Policy{}
+	p := &Policy{documents: docs}
 	for i, d := range docs {
 		for j := range d.Statements {
 			s := compileStatement(d, &d.Statements[j])
@@ -96,6 +97,9 @@ func compileCondition(src *Condition, vars bool) condition {
 
 // Len is how many statements there are.
 func (p *Policy) Len() int { return len(p.statements) }
+
+// Document gives the document of a number. It is not to be changed.
+func (p *Policy) Document(n int) *Document { return p.documents[n] }
 
 // Statement gives the statement of an id as it was written, and where it is: the number of its document and its own in it, from 0.
 func (p *Policy) Statement(id int) (s *Statement, document, place int) {

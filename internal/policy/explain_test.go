@@ -61,4 +61,7 @@ func TestExplainNumbersStatementsByDocument(t *testing.T) {
 	if want := [][4]any{{0, 0, 0, true}, {1, 0, 1, false}, {2, 1, 0, true}}; !reflect.DeepEqual(got, want) || p.Len() != 3 {
 		t.Error(got)
 	}
+	if p.Document(0) != a || p.Document(1) != b {
+		t.Error("documents have other numbers than the statements say")
+	}
 }
