@@ -235,7 +235,9 @@ func TestAnswersHaveTheWayAndTheConditions(t *testing.T) {
 		{"the condition is not met", func(w *World) { w.Members[1].Identity = []Applied{{Document: 1}} }, Question{Without: []string{"aws:MultiFactorAuthPresent"}}, rootCan},
 		{"a deny that depends", func(w *World) { w.Members[1].Identity = []Applied{{Document: 0}, {Document: 2}} }, Question{},
 			rootCan + `if user/ada by Desks unless NotIpAddress aws:SourceIp ["10.0.0.0/8"] (statement NotFromOutside of the identity-based policy doc-2)` + "\n"},
-		{"tags of the resource that are known", func(w *World) { w.Members[1].Identity, w.Members[2].Identity = []Applied{{Document: 4}}, []Applied{{Document: 4}} },
+		{"tags of the resource that are known", func(w *World) {
+			w.Members[1].Identity, w.Members[2].Identity = []Applied{{Document: 4}}, []Applied{{Document: 4}}
+		},
 			Question{Tags: map[string]string{"team": "ops"}, TagsKnown: true}, rootCan + "yes user/grace by Team\n"},
 		{"tags of the resource that are not known", func(w *World) { w.Members[2].Identity = []Applied{{Document: 4}} }, Question{},
 			rootCan + `if user/grace by Team if StringEquals aws:ResourceTag/team ["${aws:PrincipalTag/team}"] (statement Team of the identity-based policy doc-4)` + "\n"},
