@@ -1,0 +1,62 @@
+package front
+
+import (
+	"encoding/json"
+
+	"carrel/internal/analysis"
+	"carrel/internal/authz"
+)
+
+// maxDecision is how long the document of a decision may be; audit takes 32 KiB, and escapes make some longer.
+const maxDecision = 24 << 10
+
+// decisionJSON is what the record of a call keeps of its decision: authz's explanation with the request's id, and after a denial the nearest allow.
+// Nil when nothing was decided. One that would be too long keeps its last checks, whole, and says that it was shortened.
+func decisionJSON(d *authz.Decision, id string) []byte {
+	if d == nil {
+		return nil
+	}
+	name, err := json.Marshal(id)
+	if err != nil {
+		return nil // A string can always be written.
+	}
+	b := append([]byte(`{"id":`), name...)
+	b = append(b, ',')
+	from := len(b)
+	b = d.AppendJSON(b)
+	// The two objects become one.
+	b = append(b[:from], b[from+1:]...)
+	var nearest json.RawMessage
+	if !d.Allowed {
+		nearest = analysis.Attach(d)
+	}
+	if len(b)+len(nearest) > maxDecision {
+		return shortened(d.Explain(), id, nearest)
+	}
+	if nearest != nil {
+		b = append(b[:len(b)-1], `,"nearest":`...)
+		b = append(append(b, nearest...), '}')
+	}
+	return b
+}
+
+// shortened leaves out the earlier checks, which were allowed, until the rest is short enough; then the nearest allow, and then what they were about.
+func shortened(x *authz.Explanation, id string, nearest json.RawMessage) []byte {
+	kept := analysis.Recorded{ID: id, Shortened: true, Explanation: *x}
+	kept.Nearest = nearest
+	for {
+		text, err := json.Marshal(&kept)
+		switch {
+		case err == nil && len(text) <= maxDecision:
+			return text
+		case len(kept.Checks) > 1:
+			kept.Checks = kept.Checks[(len(kept.Checks)+1)/2:]
+		case kept.Nearest != nil:
+			kept.Nearest = nil
+		case kept.Checks != nil || kept.Context != nil:
+			kept.Checks, kept.Context = nil, nil
+		default:
+			return nil
+		}
+	}
+}
