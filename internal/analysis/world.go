@@ -65,15 +65,24 @@ type collector struct {
 	places map[permissions.Source]int
 }
 
+// NewEmptyWorld is the world of an account with nobody but its root in it, and with guardrails, whose texts are given by name.
+func NewEmptyWorld(account permissions.Account, region string, actions []string, guardrails map[string]string) *World {
+	w := &World{Account: account.ID, Region: region, Partition: account.Partition, Actions: actions}
+	for _, name := range slices.Sorted(maps.Keys(guardrails)) {
+		w.Guardrails = append(w.Guardrails, len(w.Documents))
+		w.Documents = append(w.Documents, permissions.Source{Type: "guardrail", ID: name, Text: guardrails[name]})
+	}
+	w.Members = []Member{{Type: Root, ARN: arn.Root(account.Partition, account.ID).String(), ID: account.ID}}
+	return w
+}
+
 // NewWorld gathers the world of an account from its records.
 func NewWorld(r state.Reader, account permissions.Account, region string, actions []string) *World {
-	c := &collector{World: &World{Account: account.ID, Region: region, Partition: account.Partition, Actions: actions}, reader: r, of: account, places: map[permissions.Source]int{}}
+	var guardrails map[string]string
 	if a, ok := state.Get(r, state.Accounts, state.Accounts.ID(nil)); ok {
-		for _, name := range slices.Sorted(maps.Keys(a.Guardrails)) {
-			c.Guardrails = append(c.Guardrails, c.place(permissions.Source{Type: "guardrail", ID: name, Text: a.Guardrails[name]}))
-		}
+		guardrails = a.Guardrails
 	}
-	c.Members = []Member{{Type: Root, ARN: arn.Root(account.Partition, account.ID).String(), ID: account.ID}}
+	c := &collector{World: NewEmptyWorld(account, region, actions, guardrails), reader: r, of: account, places: map[permissions.Source]int{}}
 	var users, roles []Member
 	for u := range state.All(r, state.Users) {
 		users = append(users, c.user(u))
@@ -187,4 +196,72 @@ func (w *World) checkAction(name string) error {
 		return fmt.Errorf("there is no action %s; there are %s", name, strings.Join(others[:min(len(others), 5)], ", "))
 	}
 	return fmt.Errorf("there is no action %s", name)
+}
+
+// ResourceTags finds the tags of a resource by its ARN; false when it does not exist, or when its tags are not to be found by its name.
+func ResourceTags(r state.Reader, account permissions.Account, name string) (map[string]string, bool) {
+	a, err := arn.Parse(name)
+	if err != nil || a.Account != account.ID || a.Partition != account.Partition {
+		return nil, false
+	}
+	kind, id, _ := strings.Cut(a.Resource, "/")
+	last := id[strings.LastIndexByte(id, '/')+1:]
+	switch a.Service + ":" + kind {
+	case "workspaces:workspace":
+		return tagsOf(r, state.Workspaces, id)
+	case "workspaces:workspacebundle":
+		return tagsOf(r, state.Bundles, id)
+	case "workspaces:workspaceimage":
+		return tagsOf(r, state.Images, id)
+	case "workspaces:workspaceipgroup":
+		return tagsOf(r, state.IPGroups, id)
+	case "workspaces:directory":
+		if d, ok := state.Get(r, state.Directories, id); ok && d.Registration != nil {
+			return d.Registration.Tags, true
+		}
+	case "iam:user":
+		for u := range state.AllBy(r, state.Users, state.UsersByName, strings.ToLower(last)) {
+			return u.Tags, u.Path+u.Name == "/"+id
+		}
+	case "iam:role":
+		for role := range state.AllBy(r, state.Roles, state.RolesByName, strings.ToLower(last)) {
+			return role.Tags, role.Path+role.Name == "/"+id
+		}
+	case "iam:policy":
+		if p, ok := account.Customer(r, name); ok {
+			return p.Tags, true
+		}
+	}
+	return nil, false
+}
+
+func tagsOf[T any](r state.Reader, d *state.Definition[T], id string) (map[string]string, bool) {
+	rec, ok := state.Get(r, d, id)
+	if !ok {
+		return nil, false
+	}
+	return d.Meta(rec).Tags, true
+}
+
+// RootLocked tells whether the guardrails leave the root nothing, whatever it asks for.
+func (w *World) RootLocked() bool {
+	if len(w.Guardrails) == 0 {
+		return false
+	}
+	resources := []string{"*"}
+	for _, n := range w.Guardrails {
+		for _, s := range w.document(policy.Guardrail, n).Statements {
+			if s.Effect == policy.Allow && !s.NotResource {
+				resources = append(resources, s.Resources...) // A pattern is one of the names that it matches.
+			}
+		}
+	}
+	for _, action := range w.Actions {
+		for _, resource := range resources {
+			if a := w.judge(&w.Members[0], &Question{Action: action, Resource: resource}, nil); a.Can != No {
+				return false
+			}
+		}
+	}
+	return true
 }

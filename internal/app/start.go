@@ -239,7 +239,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	plain := front.NewServer(people.Plain(), limits, h.log)
 	split := gateway.NewSplit(l.portal, r.HeaderTimeout)
 
-	ops := front.NewServer((&operator.Door{Status: func() operator.Status { return h.status(l, p) }, Backup: h.backup, Simulation: h.simulation(), AddUser: h.addUser}).Handler(), limits, h.log)
+	ops := front.NewServer((&operator.Door{Status: func() operator.Status { return h.status(l, p) }, Backup: h.backup, Simulation: h.simulation(), AddUser: h.addUser, Access: access{h}}).Handler(), limits, h.log)
 	// A backup takes as long as it takes: backupTimeout bounds it.
 	ops.WriteTimeout = 0
 	doors := []func(context.Context) error{

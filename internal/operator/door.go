@@ -73,6 +73,7 @@ type Door struct {
 	Simulation Simulation
 	// AddUser makes a user with a random first password, in a simulated directory or a real one.
 	AddUser func(ctx context.Context, u NewUser) (MadeUser, error)
+	Access  Access
 }
 
 // Handler is the door's route table.
@@ -101,19 +102,8 @@ func (d *Door) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/simulate/user", simulate(d, func(s Simulation, in struct{ Directory, Name string }) (any, error) {
 		return in, s.AddUser(in.Directory, in.Name)
 	}))
-	mux.HandleFunc("POST /v1/user", func(w http.ResponseWriter, r *http.Request) {
-		in, err := read[NewUser](r)
-		if err != nil {
-			refuse(w, http.StatusBadRequest, err)
-			return
-		}
-		out, err := d.AddUser(r.Context(), in)
-		if err != nil {
-			refuse(w, http.StatusBadRequest, err)
-			return
-		}
-		reply(w, out)
-	})
+	mux.HandleFunc("POST /v1/user", func(w http.ResponseWriter, r *http.Request) { answer(w, r, d.AddUser) })
+	d.accessRoutes(mux)
 	mux.HandleFunc("GET /v1/simulate/faults", func(w http.ResponseWriter, _ *http.Request) {
 		if d.Simulation == nil {
 			refuse(w, http.StatusConflict, errNotSimulated)
