@@ -70,7 +70,7 @@ API and its whole chain of protection. The AWS CLI, every AWS SDK and Terraform 
 	root.PersistentFlags().StringVar(&g.state, "state", defaultState(), "state directory (environment: CARREL_STATE)")
 	root.PersistentFlags().BoolVar(&g.json, "json", false, "print data as JSON")
 	_ = root.MarkPersistentFlagDirname("state")
-	root.AddCommand(newServe(g), newHost(g), newHold(), newSetup(g), newDismantle(g), newEnv(g), newStatus(g), newDoctor(g), newConfig(g), newVersion(g), newSimulate(g), newUser(g), newScrub(g), newAudit(g), newBackup(g), newRestore(g), newImage(g))
+	root.AddCommand(newServe(g), newHost(g), newHold(), newSetup(g), newDismantle(g), newEnv(g), newStatus(g), newDoctor(g), newConfig(g), newVersion(g), newSimulate(g), newUser(g), newScrub(g), newAudit(g), newExplain(g), newAccess(g), newGuardrail(g), newBackup(g), newRestore(g), newImage(g))
 	finish(root)
 	return root
 }
