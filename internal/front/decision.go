@@ -4,11 +4,25 @@ import (
 	"encoding/json"
 
 	"carrel/internal/analysis"
+	"carrel/internal/audit"
 	"carrel/internal/authz"
 )
 
 // maxDecision is how long the document of a decision may be; audit takes 32 KiB, and escapes make some longer.
 const maxDecision = 24 << 10
+
+// decision is the document of a call's decision for its record; the zero Document when nothing was decided.
+func (d *Door) decision(x *exchange) audit.Document {
+	text := decisionJSON(x.decision, x.id)
+	if text == nil {
+		return audit.Document{}
+	}
+	doc, err := audit.DecisionDocument(text)
+	if err != nil {
+		d.Log.Error("decision not recorded", "request", x.id, "error", err)
+	}
+	return doc
+}
 
 // decisionJSON is what the record of a call keeps of its decision: authz's explanation with the request's id, and after a denial the nearest allow.
 // Nil when nothing was decided. One that would be too long keeps its last checks, whole, and says that it was shortened.

@@ -77,7 +77,7 @@ func (d *Door) event(x *exchange) *audit.Record {
 		EventTime:    x.started, EventSource: "unknown", EventName: "Unknown", AWSRegion: d.Region,
 		SourceIPAddress: x.peer.String(), UserAgent: x.req.UserAgent(),
 		RequestID: x.id, EventID: ident.UUID(d.Rand), RecipientAccountID: d.AccountID,
-		TLS: tlsDetails(x.req),
+		TLS: tlsDetails(x.req), Decision: d.decision(x),
 	}
 	if x.service != nil {
 		rec.EventSource = x.service.Name + ".amazonaws.com"
