@@ -115,20 +115,17 @@ func printCall(w io.Writer, r *audit.Record) {
 }
 
 func printDecision(w io.Writer, d *analysis.Recorded, nearest *analysis.Suggestion) {
-	verdict := "denied"
+	verdict := "denied " + d.Reason
 	if d.Allowed {
 		verdict = "allowed"
-	}
-	if d.By != "" {
-		verdict += " by the " + d.By
-		if !d.Allowed {
-			verdict = "denied by the " + d.By
+		if d.Reason != "" {
+			verdict += ": " + d.Reason
 		}
 	}
-	if d.Reason != "" {
-		verdict += ": " + d.Reason
-	}
 	fmt.Fprintf(w, "decision     %s\n", visible(verdict))
+	if d.By != "" {
+		fmt.Fprintf(w, "decided by   %s\n", visible(d.By))
+	}
 	if d.Shortened {
 		fmt.Fprintln(w, "             (too long to be kept whole: earlier checks, which were allowed, are left out)")
 	}
