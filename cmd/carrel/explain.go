@@ -131,7 +131,7 @@ func printDecision(w io.Writer, d *analysis.Recorded, nearest *analysis.Suggesti
 	}
 	var asked []string
 	if nearest != nil {
-		asked = nearest.Asked
+		asked = slices.Clone(nearest.Asked)
 	}
 	for i := range d.Checks {
 		k := &d.Checks[i]
@@ -146,37 +146,32 @@ func printDecision(w io.Writer, d *analysis.Recorded, nearest *analysis.Suggesti
 		if len(k.Matched) == 0 {
 			fmt.Fprintln(w, "        no statement matched")
 		}
-		printKeys(w, k.Context, nil)
+		printKeys(w, k.Context, asked)
+		asked = slices.DeleteFunc(asked, func(name string) bool { _, here := k.Context[strings.ToLower(name)]; return here })
 	}
 	fmt.Fprintln(w, "\ncondition keys")
 	printKeys(w, d.Context, asked)
+	for _, name := range asked {
+		if _, ok := d.Context[strings.ToLower(name)]; !ok {
+			fmt.Fprintf(w, "  * %-34s (the request does not have it)\n", visible(name))
+		}
+	}
 	if nearest != nil {
 		printNearest(w, nearest)
 	}
 }
 
-// printKeys writes the keys that statements have asked for first, those that were missing too.
+// printKeys writes the keys that statements have asked for first, with a star.
 func printKeys(w io.Writer, keys map[string][]string, asked []string) {
-	line := func(mark, name string, values []string) {
-		text := make([]string, len(values))
-		for i, v := range values {
-			text[i] = visible(v)
-		}
-		fmt.Fprintf(w, "  %s %-34s %s\n", mark, visible(name), strings.Join(text, ", "))
+	names := slices.Sorted(maps.Keys(keys))
+	wanted := func(name string) bool {
+		return slices.ContainsFunc(asked, func(a string) bool { return strings.EqualFold(a, name) })
 	}
-	seen := map[string]bool{}
-	for _, name := range asked {
-		key := strings.ToLower(name)
-		seen[key] = true
-		if values, ok := keys[key]; ok {
-			line("*", name, values)
-		} else {
-			line("*", name, []string{"(not among the keys of all checks)"})
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(keys)) {
-		if !seen[name] {
-			line(" ", name, keys[name])
+	for _, mark := range []string{"*", " "} {
+		for _, name := range names {
+			if wanted(name) == (mark == "*") {
+				fmt.Fprintf(w, "  %s %-34s %s\n", mark, visible(name), visible(strings.Join(keys[name], ", ")))
+			}
 		}
 	}
 }

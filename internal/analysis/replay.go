@@ -221,7 +221,7 @@ func (r *Replay) Add(e *audit.Event) {
 		r.out.Skipped[skipNone]++
 		return
 	}
-	p, m, why := r.caller(&e.Record.UserIdentity)
+	by, why := r.caller(&e.Record.UserIdentity)
 	switch {
 	case why != "":
 		r.out.Skipped[why]++
@@ -234,15 +234,21 @@ func (r *Replay) Add(e *audit.Event) {
 		return
 	}
 	for i := range d.Checks {
-		if why := r.again(e, d, &d.Checks[i], p, m); why != "" {
+		if why := r.again(e, d, &d.Checks[i], by); why != "" {
 			r.out.Skipped[why]++
 			return
 		}
 	}
 }
 
-// caller is who made a recorded call.
-func (r *Replay) caller(u *audit.UserIdentity) (policy.Principal, *Member, string) {
+// caller is who made a recorded call, and the member whose policies are asked.
+type caller struct {
+	policy.Principal
+	member *Member
+}
+
+// caller finds who made a recorded call, or says why they cannot be asked about.
+func (r *Replay) caller(u *audit.UserIdentity) (caller, string) {
 	p := policy.Principal{Account: u.AccountID, ARN: u.ARN}
 	id := u.PrincipalID
 	switch u.Type {
@@ -262,21 +268,21 @@ func (r *Replay) caller(u *audit.UserIdentity) (policy.Principal, *Member, strin
 			p.IssuerID = id
 		}
 	default:
-		return p, nil, skipStranger
+		return caller{}, skipStranger
 	}
 	m := r.members[id]
 	if m == nil {
-		return p, nil, skipGone
+		return caller{}, skipGone
 	}
 	if u.Type == "AssumedRole" {
 		p.Issuer, p.ServiceLinked = m.ARN, m.ServiceLinked
 	}
-	return p, m, ""
+	return caller{p, m}, ""
 }
 
 // again asks one check of today's policies and of the proposed ones.
-func (r *Replay) again(e *audit.Event, d *Recorded, c *authz.ExplainedCheck, p policy.Principal, m *Member) string {
-	request := &policy.Request{Action: policy.NewAction(c.Action), Principal: p}
+func (r *Replay) again(e *audit.Event, d *Recorded, c *authz.ExplainedCheck, by caller) string {
+	request := &policy.Request{Action: policy.NewAction(c.Action), Principal: by.Principal}
 	request.SetResource(c.Resource)
 	for _, context := range []map[string][]string{d.Context, c.Context} {
 		for name, values := range context {
@@ -295,7 +301,7 @@ func (r *Replay) again(e *audit.Event, d *Recorded, c *authz.ExplainedCheck, p p
 		trust = r.trust(role)
 	}
 	var verdicts [2]policy.Verdict
-	for i, s := range r.of(m) {
+	for i, s := range r.of(by.member) {
 		s.Resource, s.Trust = trust, trust != nil
 		s.Session, s.Endpoint = recorded(policy.Session, c, d), recorded(policy.Endpoint, c, d)
 		verdicts[i] = s.Decide(request, nil)
@@ -306,7 +312,7 @@ func (r *Replay) again(e *audit.Event, d *Recorded, c *authz.ExplainedCheck, p p
 		r.out.Drifted++
 	}
 	if now != then {
-		r.note(e, c, m, verdicts)
+		r.note(e, c, by.member, verdicts)
 	}
 	return ""
 }
