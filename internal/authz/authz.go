@@ -192,7 +192,6 @@ func (d *Decision) Denial(ctx context.Context) *awserr.Error {
 	}
 	text += " " + d.Reason
 	if d.op.Service.Protocol == shape.EC2Query {
-		text = "You are not authorized to perform this operation. " + text
 		if encode := d.owner.Encode; encode != nil {
 			if sealed, err := encode(ctx, string(d.AppendJSON(nil))); err == nil {
 				text += ". Encoded authorization failure message: " + sealed

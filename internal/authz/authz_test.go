@@ -115,12 +115,12 @@ func TestTheTextsOfDenials(t *testing.T) {
 		w.update(func(tx *state.Tx) { state.Delete(tx, state.Accounts, "this") })
 		w.allowed(p, describe, nil)
 	})
-	t.Run("5.7 EC2 has a text of its own, with a sealed reason", func(t *testing.T) {
+	t.Run("5.7 EC2 gets a sealed reason", func(t *testing.T) {
 		w.a.Encode = func(_ context.Context, s string) (string, error) { return "sealed-" + string(rune('0'+len(s)%10)), nil }
 		d := w.ask(w.user("f", ""), ec2.DescribeVpcs.Operation, nil)
 		defer d.Release()
 		text := d.Denial(context.Background()).Message
-		if !strings.HasPrefix(text, "You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/f is not authorized to perform: ec2:DescribeVpcs") ||
+		if !strings.HasPrefix(text, "User: arn:aws:iam::123456789012:user/f is not authorized to perform: ec2:DescribeVpcs") ||
 			!strings.Contains(text, ". Encoded authorization failure message: sealed-") {
 			t.Error(text)
 		}
