@@ -383,3 +383,20 @@ func TestTheExplanationKeepsWhatMatched(t *testing.T) {
 		t.Error("the question is not as it was asked")
 	}
 }
+
+func TestWhateverIsAskedTheExplanationIsJSON(t *testing.T) {
+	w := newWorld(t)
+	for _, odd := range []string{`"`, `\`, "\x00", "\n\r\t", "\u2028", "\xff\xfe", "</script>", "\u202e", "\x7f", "'&<>", "𝒳", `\u0000`, `",{"allowed":true}`} {
+		p := w.user("odd", allow("*", "*"))
+		w.changeUser("odd", func(u *state.User) { u.Tags = map[string]string{"k" + odd: odd} })
+		w.at.UserAgent, w.at.Referer = odd, odd+odd
+		for _, in := range []*workspaces.TerminateWorkspacesInput{terminate(odd), terminate("ws-1", odd+"x")} {
+			d := w.ask(p, workspaces.TerminateWorkspaces.Operation, in)
+			var read authz.Explanation
+			if err := json.Unmarshal(d.AppendJSON(nil), &read); err != nil || len(read.Checks) != len(in.TerminateWorkspaceRequests) || !read.Allowed {
+				t.Errorf("%q: %v %+v", odd, err, read)
+			}
+			d.Release()
+		}
+	}
+}

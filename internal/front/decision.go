@@ -17,7 +17,7 @@ func (d *Door) decision(x *exchange) audit.Document {
 	if text == nil {
 		return audit.Document{}
 	}
-	doc, err := audit.DecisionDocument(text)
+	doc, err := audit.WrittenDecision(text)
 	if err != nil {
 		d.Log.Error("decision not recorded", "request", x.id, "error", err)
 	}
@@ -30,12 +30,9 @@ func decisionJSON(d *authz.Decision, id string) []byte {
 	if d == nil {
 		return nil
 	}
-	name, err := json.Marshal(id)
-	if err != nil {
-		return nil // A string can always be written.
-	}
-	b := append([]byte(`{"id":`), name...)
-	b = append(b, ',')
+	// The id is ours: a UUID.
+	b := append(make([]byte, 0, 2<<10), `{"id":"`...)
+	b = append(append(b, id...), `",`...)
 	from := len(b)
 	b = d.AppendJSON(b)
 	// The two objects become one.

@@ -39,6 +39,7 @@ var machines = []string{"qemu-system-x86_64", "qemu-img"}
 
 func insides() []inside {
 	return []inside{
+		{"p1b", "what authorization adds to a signed describe", []suite{{"./internal/front", "BenchmarkP1", false, nil}}},
 		{"p7", "from create to an answering machine, templates, resumes", []suite{{"./test/desktop", "BenchmarkP7", true, machines}}},
 		{"p8", "a desktop from nothing to its first picture", []suite{{"./test/house", "BenchmarkP8", true, append([]string{"samba"}, machines...)}}},
 		{"p9", "scrub: zeroing and reading back beside plain C", []suite{{"./internal/driver/memory", "BenchmarkP9", false, []string{"cc"}}, {"./test/desktop", "BenchmarkP9", true, machines}}},
