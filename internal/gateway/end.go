@@ -49,26 +49,49 @@ func (g *Gateway) expire() time.Duration {
 	return next
 }
 
-// drop ends what hangs on sessions that have ended: their tickets first, so that none opens a screen after the cut, and their live screens.
+// drop ends what hangs on sessions that have ended: their tickets first, so that none opens a screen after the cut, and their live screens. Only then
+// their ends are recorded: nobody stays because a record has to wait.
 func (g *Gateway) drop(ended []Session) {
 	for _, s := range ended {
 		g.Tickets.Revoke(ticket.Match{Session: s.ID})
 		g.Cut(s.ID)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+	defer cancel()
+	for i := range ended {
+		g.ended(ctx, &ended[i])
+	}
 }
 
 // EndSessions ends every session of a user in a directory, with its tickets and live desktops; an empty sid: of all its users.
 func (g *Gateway) EndSessions(id ident.DirectoryID, sid string) int {
-	return g.end(func(s *Session) bool { return s.Directory == id && (sid == "" || s.User.SID == sid) })
+	return g.end(func(s *Session) *end {
+		if s.Directory != id || sid != "" && s.User.SID != sid {
+			return nil
+		}
+		return &end{CheckDirectory, "because the directory or the user in it was changed or taken away"}
+	})
 }
 
 // EndSessionsOf does it for a user by name.
 func (g *Gateway) EndSessionsOf(id ident.DirectoryID, userName string) int {
-	return g.end(func(s *Session) bool { return s.Directory == id && strings.EqualFold(s.User.Name, userName) })
+	return g.end(func(s *Session) *end {
+		if s.Directory != id || !strings.EqualFold(s.User.Name, userName) {
+			return nil
+		}
+		return &end{CheckDirectory, "because the user was disabled, deleted or given another password"}
+	})
 }
 
-func (g *Gateway) end(match func(*Session) bool) int {
-	ended := g.sessions.end(match)
+// end ends the sessions for which why gives a reason.
+func (g *Gateway) end(why func(*Session) *end) int {
+	ended := g.sessions.end(func(s *Session) bool {
+		because := why(s)
+		if because != nil {
+			s.end = *because
+		}
+		return because != nil
+	})
 	g.drop(ended)
 	return len(ended)
 }

@@ -48,8 +48,13 @@ type Gateway struct {
 	// directory has been silent about them for Grace.
 	People         directory.Lister
 	Recheck, Grace time.Duration
-	Random         io.Reader
-	Log            *slog.Logger
+	// Record keeps a decision about a sign-in, a desktop or the end of a session; nil: none is kept. What is allowed is done for a person only once
+	// it is kept, and refused when Record fails. A decision without a User is a stranger's: so many may come that they are better counted.
+	Record func(ctx context.Context, d Decision) error
+	// Recordable says why nothing can be recorded now: then people are refused before anything is done. nil: it always can.
+	Recordable func() error
+	Random     io.Reader
+	Log        *slog.Logger
 
 	sessions sessions
 	users    throttle
@@ -82,9 +87,9 @@ func (g *Gateway) portal(mux *http.ServeMux) {
 	mux.HandleFunc("DELETE /api/session", g.logout)
 	mux.HandleFunc("GET /api/session", g.signedIn(func(w http.ResponseWriter, _ *http.Request, s *Session) { reply(w, http.StatusOK, g.whoami(s)) }))
 	mux.HandleFunc("GET /api/desktops", g.signedIn(g.list))
-	mux.HandleFunc("POST /api/desktops/{id}/start", g.signedIn(g.act("start", g.Desktops.Start)))
-	mux.HandleFunc("POST /api/desktops/{id}/restart", g.signedIn(g.act("restart", g.Desktops.Restart)))
-	mux.HandleFunc("POST /api/desktops/{id}/connect", g.signedIn(g.connect))
+	mux.HandleFunc("POST /api/desktops/{id}/start", g.deciding(StartDesktop, g.start))
+	mux.HandleFunc("POST /api/desktops/{id}/restart", g.deciding(RestartDesktop, g.restart))
+	mux.HandleFunc("POST /api/desktops/{id}/connect", g.deciding(Stream, g.connect))
 	mux.HandleFunc("GET /api/screen", g.signedIn(func(w http.ResponseWriter, r *http.Request, s *Session) { g.Screen(w, r, binding(r, s)) }))
 	mux.HandleFunc("GET /api/", func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusNotFound, "no-such-call", "There is no such call.")

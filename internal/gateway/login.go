@@ -47,32 +47,52 @@ func (g *Gateway) login(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "incomplete", "Enter the registration code, your user name and your password.")
 		return
 	}
-	place := peer(r)
+	d := g.decide(r, SignIn)
 	code := strings.ToUpper(strings.TrimSpace(in.Code))
 	// Counted by what was typed, not by what exists.
-	keys := []string{"user " + code + " " + strings.ToLower(name), "place " + network(place)}
+	keys := []string{"user " + code + " " + strings.ToLower(name), "place " + network(d.Address)}
 	if wait, yes := g.throttled(keys, began); yes {
 		w.Header().Set("Retry-After", seconds(wait))
-		fail(w, http.StatusTooManyRequests, "too-many-attempts", "Too many attempts. Wait a few minutes and try again.")
+		g.refuse(w, r, d, refusal{CheckAttempts, "because too many attempts have failed", http.StatusTooManyRequests,
+			problem{Code: "too-many-attempts", Message: "Too many attempts. Wait a few minutes and try again."}, nil})
+		return
+	}
+	// Before the directory is asked: nobody tries passwords unseen.
+	if !g.recordable(w, r, d) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), loginTimeout)
 	defer cancel()
 	dir, user, err := g.check(ctx, code, name, in)
+	if dir != "" {
+		d.in(dir)
+	}
 	if err != nil {
-		g.refuse(w, r, refusal{began: began, keys: keys, code: code, name: name, err: err})
+		g.refuseLogin(w, r, d, attempt{began: began, keys: keys, name: name, err: err})
 		return
 	}
 	g.users.succeeded(keys[0])
+	d.of(dir, user)
+	g.letIn(w, r, d, user)
+}
+
+// letIn opens a session for whom the directory has vouched, once that is recorded.
+func (g *Gateway) letIn(w http.ResponseWriter, r *http.Request, d *Decision, user directory.User) {
 	g.expire()
-	value, session, evicted, err := g.sessions.begin(g.Random, g.Clock.Now(), dir, user)
+	value, session, evicted, err := g.sessions.begin(g.Random, g.Clock.Now(), d.Directory, user)
 	g.drop(evicted)
 	if err != nil {
-		g.Log.Error("login", "error", err)
-		fail(w, http.StatusServiceUnavailable, "busy", "The portal is busy. Try again in a moment.")
+		g.refuse(w, r, d, refusal{CheckService, "because no session could be opened; the log of the process has the error", http.StatusServiceUnavailable,
+			problem{Code: "busy", Message: "The portal is busy. Try again in a moment."}, err})
 		return
 	}
-	g.Log.Info("login", "directory", dir, "user", user.Name, "sid", user.SID, "from", place)
+	d.Check, d.Reason = CheckDirectory, "the directory has vouched for the user name and the password"
+	if !g.admit(w, r, d) {
+		// Nobody has been given its cookie.
+		g.sessions.end(func(other *Session) bool { return other.ID == session.ID })
+		return
+	}
+	g.Log.Info("login", "id", d.ID, "directory", d.Directory, "user", user.Name, "sid", user.SID, "from", d.Address)
 	setCookie(w, value, ageLimit)
 	reply(w, http.StatusOK, g.whoami(session))
 }
@@ -97,7 +117,7 @@ func (g *Gateway) check(ctx context.Context, code, name string, in loginRequest)
 	var refused *directory.LoginError
 	if errors.As(err, &refused) && (refused.Reason == directory.ReasonMustChange || refused.Reason == directory.ReasonExpired) && in.NewPassword != "" && g.Passwords != nil {
 		if err := g.Passwords.ChangePassword(ctx, id, name, directory.NewPassword(in.Password), directory.NewPassword(in.NewPassword)); err != nil {
-			return "", directory.User{}, err
+			return id, directory.User{}, err
 		}
 		user, err = g.Auth.Authenticate(ctx, id, name, directory.NewPassword(in.NewPassword))
 	}
@@ -108,43 +128,55 @@ func (g *Gateway) check(ctx context.Context, code, name string, in loginRequest)
 	return id, user, err
 }
 
-// refusal is a login that was refused.
-type refusal struct {
-	began      time.Time
-	keys       []string
-	code, name string
-	err        error
+// attempt is a login that is refused.
+type attempt struct {
+	began time.Time
+	keys  []string
+	name  string
+	err   error
 }
 
-// refuse answers a refused login. Only the owner of the right password is told that it has to be changed.
-func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, f refusal) {
-	var login *directory.LoginError
-	reason := "directory unavailable"
-	status, code, text := http.StatusUnauthorized, "refused", "The registration code, user name or password is not right, or the account cannot be used."
-	switch {
-	case errors.Is(f.err, errNotRegistered):
-		reason = "registration code"
-	case errors.As(f.err, &login):
-		reason = string(login.Reason)
-		if login.Reason == directory.ReasonMustChange || login.Reason == directory.ReasonExpired {
-			status, code, text = http.StatusForbidden, "password-change", "Your password has to be changed before you can go on."
-		}
-	case errors.Is(f.err, directory.ErrWeakPassword):
-		reason = "new password refused"
-		status, code, text = http.StatusForbidden, "password-weak", "Your organisation's rules do not allow this new password. Choose a longer or more varied one, and none you have used before."
-	default:
-		// Fail closed, and say that it is not the person's fault (R18).
-		status, code, text = http.StatusServiceUnavailable, "directory-unavailable", "Your organisation's directory does not answer. Try again in a few minutes."
+// wrongLogin is what whoever is refused is told, whatever was wrong (ENU-1).
+var wrongLogin = problem{Code: "refused", Message: "The registration code, user name or password is not right, or the account cannot be used."}
+
+// refuseLogin records and answers a refused login. Its record is written within the time that all refusals take.
+func (g *Gateway) refuseLogin(w http.ResponseWriter, r *http.Request, d *Decision, a attempt) {
+	no, known := loginRefusal(a.err)
+	if known {
+		d.User = a.name
+		d.key("workspaces:userid", a.name)
 	}
-	if status == http.StatusUnauthorized {
+	if no.status == http.StatusUnauthorized {
 		now := g.Clock.Now()
-		g.users.failed(f.keys[0], now)
-		g.places.failed(f.keys[1], now)
+		g.users.failed(a.keys[0], now)
+		g.places.failed(a.keys[1], now)
 	}
 	// The name as typed may be a password typed into the wrong field: it is not logged.
-	g.Log.Warn("login refused", "reason", reason, "from", peer(r), "error", unlessLogin(f.err))
-	g.wait(r.Context(), f.began)
-	fail(w, status, code, text)
+	g.Log.Warn("login refused", "id", d.ID, "reason", no.reason, "from", d.Address, "error", unlessLogin(a.err))
+	g.keep(r, d, no)
+	g.wait(r.Context(), a.began)
+	answer(w, d, no)
+}
+
+// loginRefusal is why a login is refused. known: the directory has found the password right, so the name is no password. Only the owner of the
+// right password is told that it has to be changed.
+func loginRefusal(err error) (no refusal, known bool) {
+	var login *directory.LoginError
+	switch {
+	case errors.Is(err, errNotRegistered):
+		return refusal{CheckCode, "because no directory is registered with the code", http.StatusUnauthorized, wrongLogin, nil}, false
+	case errors.As(err, &login) && (login.Reason == directory.ReasonMustChange || login.Reason == directory.ReasonExpired):
+		return refusal{CheckDirectory, "because of the directory's word: " + string(login.Reason), http.StatusForbidden,
+			problem{Code: "password-change", Message: "Your password has to be changed before you can go on."}, nil}, true
+	case errors.As(err, &login):
+		return refusal{CheckDirectory, "because of the directory's word: " + string(login.Reason), http.StatusUnauthorized, wrongLogin, nil}, false
+	case errors.Is(err, directory.ErrWeakPassword):
+		return refusal{CheckDirectory, "because the directory does not allow the new password", http.StatusForbidden,
+			problem{Code: "password-weak", Message: "Your organisation's rules do not allow this new password. Choose a longer or more varied one, and none you have used before."}, nil}, true
+	}
+	// Fail closed, and say that it is not the person's fault (R18).
+	return refusal{CheckDirectory, "because the directory does not answer", http.StatusServiceUnavailable,
+		problem{Code: "directory-unavailable", Message: "Your organisation's directory does not answer. Try again in a few minutes."}, nil}, false
 }
 
 // unlessLogin keeps the reason, which is logged anyway, from standing there twice.
@@ -171,7 +203,12 @@ func (g *Gateway) wait(ctx context.Context, began time.Time) {
 // logout ends the session, its tickets and its desktops' connections.
 func (g *Gateway) logout(w http.ResponseWriter, r *http.Request) {
 	if s := g.sessions.find(r, g.Clock.Now()); s != nil {
-		g.drop(g.sessions.end(func(other *Session) bool { return other.ID == s.ID }))
+		g.end(func(other *Session) *end {
+			if other.ID != s.ID {
+				return nil
+			}
+			return &end{CheckPerson, "the person has signed out"}
+		})
 	}
 	setCookie(w, "", -time.Second)
 	reply(w, http.StatusOK, struct{}{})

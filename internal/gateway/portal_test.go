@@ -98,6 +98,7 @@ func (p *people) Restart(context.Context, *Session, ident.WorkspaceID) error { r
 type portal struct {
 	*Gateway
 	people  *people
+	book    *book
 	handler http.Handler
 	log     *strings.Builder
 }
@@ -126,7 +127,9 @@ func newPortal(t *testing.T) *portal {
 		}
 		reply(w, http.StatusOK, c.WorkspaceID)
 	}
-	return &portal{Gateway: g, people: p, handler: g.Handler(), log: log}
+	kept := &book{}
+	g.Record, g.Recordable = kept.record, kept.recordable
+	return &portal{Gateway: g, people: p, book: kept, handler: g.Handler(), log: log}
 }
 
 // call makes a request as a page of the portal does.
@@ -254,6 +257,13 @@ func TestENU1EveryRefusedLoginLooksAndLastsTheSame(t *testing.T) {
 			began := time.Now()
 			status, out, resp := p.call("POST", "/api/session", body, "")
 			resp.Header.Del("Date")
+			// Each has an id of its own, and nothing else that is.
+			e, _ := out["error"].(map[string]any)
+			if id, _ := e["id"].(string); len(id) != 36 || resp.Header.Get(requestIDHeader) != id {
+				t.Errorf("%s: id %q, %v", name, id, resp.Header)
+			}
+			delete(e, "id")
+			resp.Header.Del(requestIDHeader)
 			one := fmt.Sprint(status, out, resp.Header, time.Since(began))
 			if seen = append(seen, one); one != seen[0] || status != http.StatusUnauthorized || time.Since(began) != answerGrid {
 				t.Errorf("%s: %s, before it %s", name, one, seen[0])

@@ -196,16 +196,19 @@ func (c *checks) told(p standing, user directory.User, reason string) {
 	now := g.Clock.Now()
 	c.later(p, now)
 	why := ""
-	ended := g.end(func(s *Session) bool {
+	ended := g.end(func(s *Session) *end {
 		if s.Directory != p.directory || s.User.SID != p.sid {
-			return false
+			return nil
 		}
 		because := reason
 		if because == "" {
 			because = outdated(s.User, user, now)
 		}
-		why = cmp.Or(because, why)
-		return because != ""
+		if because == "" {
+			return nil
+		}
+		why = because
+		return &end{CheckDirectory, "because " + because}
 	})
 	if ended > 0 {
 		g.Log.Info("signed out by the directory", "reason", why, "directory", p.directory, "user", p.name, "sid", p.sid, "sessions", ended)
@@ -252,8 +255,11 @@ func (c *checks) unanswered(p standing) {
 	if now.Sub(p.confirmed) < g.Grace {
 		return
 	}
-	ended := g.end(func(s *Session) bool {
-		return s.Directory == p.directory && s.User.SID == p.sid && now.Sub(s.Began) >= g.Grace
+	ended := g.end(func(s *Session) *end {
+		if s.Directory != p.directory || s.User.SID != p.sid || now.Sub(s.Began) < g.Grace {
+			return nil
+		}
+		return &end{CheckDirectory, "because the directory does not answer"}
 	})
 	if ended > 0 {
 		g.Log.Warn("signed out because the directory does not answer", "directory", p.directory, "user", p.name, "sid", p.sid, "sessions", ended, "confirmed", p.confirmed)

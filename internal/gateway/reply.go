@@ -20,12 +20,18 @@ type problem struct {
 	// Code is for the page, Message for the person.
 	Code    string `json:"code"`
 	Message string `json:"message"`
+	// ID is the decision's, which the person may quote and an administrator explain; empty when nothing was decided.
+	ID string `json:"id,omitempty"`
 }
 
 func fail(w http.ResponseWriter, status int, code, message string) {
+	failed(w, status, problem{Code: code, Message: message})
+}
+
+func failed(w http.ResponseWriter, status int, p problem) {
 	reply(w, status, struct {
 		Error problem `json:"error"`
-	}{problem{code, message}})
+	}{p})
 }
 
 func reply(w http.ResponseWriter, status int, v any) {

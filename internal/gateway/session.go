@@ -36,6 +36,8 @@ type Session struct {
 	User      directory.User
 	Began     time.Time
 	used      time.Time
+	// end is why it has ended.
+	end end
 }
 
 // sessions are those of this process; a restart ends them all. What hangs on a session that has ended is the Gateway's to end (drop).
@@ -73,6 +75,7 @@ func (s *sessions) begin(random io.Reader, now time.Time, id ident.DirectoryID, 
 		}
 	}
 	if own >= maxOfUser {
+		oldest.end = end{CheckSession, "because the same person has signed in too often since"}
 		evicted = []Session{*oldest}
 		delete(s.all, oldest.ID)
 	}
@@ -101,6 +104,7 @@ func (s *sessions) expire(now time.Time) (ended []Session, next time.Duration) {
 	next = idleLimit
 	ended = s.end(func(one *Session) bool {
 		if s.over(one, now) {
+			one.end = end{CheckSession, "because its time is over"}
 			return true
 		}
 		next = min(next, idleLimit-now.Sub(one.used), ageLimit-now.Sub(one.Began))
