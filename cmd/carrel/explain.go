@@ -23,10 +23,11 @@ func newExplain(g *global) *cobra.Command {
 	var dir string
 	c := &cobra.Command{
 		Use:   "explain REQUEST-ID",
-		Short: "Say why an API call was allowed or denied",
+		Short: "Say why an API call, or what a person asked for at the portal, was allowed or denied",
 		Long: `Looks a call up in the audit log by the request id that the answer had (or by the event id of its record, or by the first 8 or more characters of
 either) and says who asked for what, which kind of policy decided, which statements matched, what the condition keys were, and after a denial the
-smallest change that would have allowed it. It reads files alone: nothing has to run. The caller has been told AWS's text and the id, nothing else.`,
+smallest change that would have allowed it. Of a sign-in at the portal, of what a person asked for there, and of the end of a session, it says who, which
+check decided, and why. It reads files alone: nothing has to run. The caller has been told AWS's text and the id, nothing else.`,
 		Example: `  carrel explain 1f0c2d3e-4a5b-4c6d-8e9f-001122334455
   carrel explain 1f0c2d3e --json`,
 		Args: cobra.ExactArgs(1),
@@ -93,6 +94,10 @@ func printCall(w io.Writer, r *audit.Record) {
 	if who == "" {
 		who = strings.TrimSpace(u.PrincipalID)
 	}
+	if u.Type == "Directory" {
+		// A SID says nothing to people; it is not known of whoever knew a password that has to be changed.
+		who = strings.TrimSpace(u.UserName + " " + u.PrincipalID)
+	}
 	if who == "" {
 		who = "nobody known"
 	}
@@ -109,6 +114,9 @@ func printCall(w io.Writer, r *audit.Record) {
 		fmt.Fprintf(w, "endpoint     %s\n", visible(r.VPCEndpointID))
 	}
 	fmt.Fprintf(w, "what         %s %s\n", visible(r.EventSource), visible(r.EventName))
+	if about := r.RequestParameters.String(); r.UserIdentity.Type == "Directory" && about != "null" {
+		fmt.Fprintf(w, "about        %s\n", visible(about))
+	}
 	if r.ErrorCode != "" {
 		fmt.Fprintf(w, "answered     %s: %s\n", visible(r.ErrorCode), visible(r.ErrorMessage))
 	}

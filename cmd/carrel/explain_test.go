@@ -44,3 +44,22 @@ func TestWhatAClientChoseDoesNotMoveTheCursor(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestADecisionOfThePortalIsPrintedForPeople(t *testing.T) {
+	var b strings.Builder
+	r := &audit.Record{EventName: "Stream", EventSource: "workspaces.amazonaws.com", RequestID: "1f0c2d3e-4a5b-4c6d-8e9f-001122334455", SourceIPAddress: "192.0.2.7", ErrorCode: "InvalidResourceStateException",
+		ErrorMessage: "The desktop cannot do that in the state it is in.", UserIdentity: audit.UserIdentity{Type: "Directory", UserName: "ada", PrincipalID: "S-1-5-21-1"}}
+	if err := r.RequestParameters.UnmarshalJSON([]byte(`{"workspaceId":"ws-000000001"}`)); err != nil {
+		t.Fatal(err)
+	}
+	d := &analysis.Recorded{}
+	d.By, d.Reason, d.Context = "the desktop's state", "because its state does not allow it", map[string][]string{"carrel:desktopstate": {"STOPPED"}}
+	printCall(&b, r)
+	printDecision(&b, d, nil)
+	for _, line := range []string{"who          ada S-1-5-21-1 (Directory)", `about        {"workspaceId":"ws-000000001"}`, "what         workspaces.amazonaws.com Stream", "decision     denied because its state does not allow it",
+		"decided by   the desktop's state", "    carrel:desktopstate                STOPPED"} {
+		if !strings.Contains(b.String(), line+"\n") {
+			t.Errorf("no line %q in\n%s", line, b.String())
+		}
+	}
+}

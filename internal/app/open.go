@@ -16,6 +16,7 @@ import (
 	"carrel/internal/display"
 	"carrel/internal/driver/sim"
 	"carrel/internal/evidence"
+	"carrel/internal/front"
 	"carrel/internal/identity"
 	"carrel/internal/metrics"
 	"carrel/internal/pki"
@@ -43,7 +44,9 @@ type house struct {
 	certificates *pki.Server
 	evidence     *evidence.Log
 	audit        *audit.Writer
-	metrics      *metrics.Metrics
+	// strangers bounds the records of those whom neither door knows.
+	strangers *front.Strangers
+	metrics   *metrics.Metrics
 	// sim is nil when desktops are real.
 	sim   *sim.Sim
 	desks desks
@@ -67,7 +70,7 @@ type house struct {
 // open opens everything that lives in the state directory, or nothing: on an error what was opened is closed again.
 func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Process) (h *house, err error) {
 	log := newLog(conf.Log, p.Stderr)
-	h = &house{conf: conf, log: log, clock: &clock.Movable{}, metrics: metrics.New(p.Version), pages: webui.Pages()}
+	h = &house{conf: conf, log: log, clock: &clock.Movable{}, strangers: front.NewStrangers(clock.System{}), metrics: metrics.New(p.Version), pages: webui.Pages()}
 	// h itself is nil by the time an error is returned.
 	defer func(opened *house) {
 		if err != nil {

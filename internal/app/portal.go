@@ -37,6 +37,7 @@ func (h *house) portal(l *listeners) (*gateway.Gateway, error) {
 	}
 	g.Directories, g.Auth, g.Passwords, g.Desktops = h.admits, h.desks.Auth, h.desks.Passwords, people{h}
 	g.Tickets, g.Random, g.Log = tickets, random, h.log
+	g.Record, g.Recordable = h.recordDecision, h.recordable
 	g.Screen = screens.Serve
 	g.Cut = func(session [sha256.Size]byte) {
 		h.sessions.Cut(display.Match{Session: session}, display.ReasonSignedOut)

@@ -59,7 +59,7 @@ func installation(t *testing.T, dir string, d *domains) (*house, func()) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
-	for _, run := range []func(context.Context) error{h.db.Run, h.directories.Run} {
+	for _, run := range []func(context.Context) error{h.audit.Run, h.db.Run, h.directories.Run} {
 		wait.Go(func() {
 			if err := run(ctx); err != nil {
 				t.Error(err)

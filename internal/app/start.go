@@ -219,7 +219,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	i := h.installation
 	h.authz = &authz.Authorizer{DB: h.db, Account: i.AccountID, Region: i.Region, Partition: i.Partition, Encode: h.encode}
 	door := &front.Door{
-		Codec: codec, Handlers: h.handlers(), Audit: h.audit, AuditFailure: audit.Failure(h.conf.Audit.OnFailure), Strangers: front.NewStrangers(clock.System{}), Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
+		Codec: codec, Handlers: h.handlers(), Audit: h.audit, AuditFailure: audit.Failure(h.conf.Audit.OnFailure), Strangers: h.strangers, Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
 		Auth:      identity.New(identity.Config{DB: h.db, Clock: clock.System{}, Tokens: h.tokens, Account: i.AccountID, Region: i.Region, Partition: i.Partition}),
 		Authz:     h.authz,
 		AccountID: i.AccountID, Region: i.Region, MaxBody: r.MaxBodyBytes, Deadline: r.Deadline,

@@ -9,7 +9,8 @@ import (
 
 // UserIdentity says who called ("CloudTrail userIdentity element"). Empty members are left out.
 type UserIdentity struct {
-	// Type is "Root", "IAMUser", "AssumedRole", "FederatedUser", "SAMLUser", "WebIdentityUser", "AWSService" or "Unknown".
+	// Type is "Root", "IAMUser", "AssumedRole", "FederatedUser", "SAMLUser", "WebIdentityUser", "Directory", "AWSService" or
+	// "Unknown". A directory's users are principals by their SID.
 	Type           string          `json:"type"`
 	PrincipalID    string          `json:"principalId,omitempty"`
 	ARN            string          `json:"arn,omitempty"`

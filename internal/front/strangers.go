@@ -26,7 +26,8 @@ const (
 	maxStrangers = 1024
 )
 
-// Strangers bounds the records of requests that nobody has signed validly, by where they come from. Requests of a known principal are all
+// Strangers bounds the records of requests that nobody known has made, by where they come from: at the API door those that are not validly signed, at
+// the people's those of whom no directory has vouched for. Requests of a known principal are all
 // recorded, denied ones included. CloudTrail records authenticated requests only (IAM User Guide, "Logging IAM and AWS STS API requests"): there a
 // stranger's request belongs to no account. Here there is one account, whose owner wants to know that somebody knocks, and how often.
 type Strangers struct {
@@ -63,8 +64,13 @@ func network(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// admit says whether a failure with that code is to be recorded now; when not it is counted.
-func (s *Strangers) admit(from netip.Addr, code string) bool {
+// Admit says whether a failure with that code, one of Carrel's own words, is to be recorded now; when not it is counted.
+func (s *Strangers) Admit(from netip.Addr, code string) bool { return s.admit(from, code, false) }
+
+// Count counts a failure of which so many come that none is recorded; true: nothing is counted any more, and it is to be recorded.
+func (s *Strangers) Count(from netip.Addr, code string) bool { return s.admit(from, code, true) }
+
+func (s *Strangers) admit(from netip.Addr, code string, always bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
@@ -75,7 +81,7 @@ func (s *Strangers) admit(from netip.Addr, code string) bool {
 	if more := int(now.Sub(n.refilled) / strangerEvery); more > 0 {
 		n.allowance, n.refilled = min(n.allowance+more, strangerBurst), n.refilled.Add(time.Duration(more)*strangerEvery)
 	}
-	if n.allowance > 0 {
+	if n.allowance > 0 && !always {
 		n.allowance--
 		return true
 	}
@@ -193,5 +199,5 @@ func (d *Door) tell(ctx context.Context, u untold) {
 
 // recorded says whether an exchange gets a record of its own.
 func (d *Door) recorded(x *exchange) bool {
-	return d.Strangers == nil || x.err == nil || !x.principal.IsZero() || d.Strangers.admit(x.peer, awsproto.Code(protocolOf(x), x.err))
+	return d.Strangers == nil || x.err == nil || !x.principal.IsZero() || d.Strangers.Admit(x.peer, awsproto.Code(protocolOf(x), x.err))
 }
