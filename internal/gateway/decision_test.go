@@ -169,7 +169,7 @@ func TestSIG13NoPasswordIsInARecordWhereverItWasTyped(t *testing.T) {
 			p.call("POST", "/api/session", body, "")
 		}
 		all := p.book.taken()
-		if len(all) != 6 || !all[5].Allowed {
+		if len(all) != 6 || !all[5].Allowed || all[5].Keys["carrel:passwordchanged"] == nil || all[4].Keys["carrel:passwordchanged"] != nil {
 			t.Fatalf("%d: %+v", len(all), all)
 		}
 		// Who knew the right password is known, and it has to be changed.

@@ -63,10 +63,7 @@ func (g *Gateway) login(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), loginTimeout)
 	defer cancel()
-	dir, user, err := g.check(ctx, code, name, in)
-	if dir != "" {
-		d.in(dir)
-	}
+	dir, user, err := g.check(ctx, d, code, name, in)
 	if err != nil {
 		g.refuseLogin(w, r, d, attempt{began: began, keys: keys, name: name, err: err})
 		return
@@ -107,18 +104,20 @@ func (g *Gateway) throttled(keys []string, now time.Time) (time.Duration, bool) 
 // errNotRegistered: no directory has the code. It is answered like a wrong password.
 var errNotRegistered = errors.New("gateway: no directory with this registration code")
 
-// check asks the directory.
-func (g *Gateway) check(ctx context.Context, code, name string, in loginRequest) (ident.DirectoryID, directory.User, error) {
+// check asks the directory; d keeps which one, and that the password was changed on the way.
+func (g *Gateway) check(ctx context.Context, d *Decision, code, name string, in loginRequest) (ident.DirectoryID, directory.User, error) {
 	id, ok := g.Directories(code)
 	if !ok {
 		return "", directory.User{}, errNotRegistered
 	}
+	d.in(id)
 	user, err := g.Auth.Authenticate(ctx, id, name, directory.NewPassword(in.Password))
 	var refused *directory.LoginError
 	if errors.As(err, &refused) && (refused.Reason == directory.ReasonMustChange || refused.Reason == directory.ReasonExpired) && in.NewPassword != "" && g.Passwords != nil {
 		if err := g.Passwords.ChangePassword(ctx, id, name, directory.NewPassword(in.Password), directory.NewPassword(in.NewPassword)); err != nil {
 			return id, directory.User{}, err
 		}
+		d.key("carrel:passwordchanged", "true")
 		user, err = g.Auth.Authenticate(ctx, id, name, directory.NewPassword(in.NewPassword))
 	}
 	if err == nil && (!user.Enabled || user.SID == "") {
