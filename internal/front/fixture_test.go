@@ -43,6 +43,9 @@ type house struct {
 	nobody *state.AccessKey // of an IAM user without policies
 	off    *state.AccessKey // the root's, inactive
 	gone   *state.AccessKey // of a user who was deleted
+	// held are all temporary credentials that were made, other are one session's that a test mixes another's with.
+	held  []held
+	other held
 }
 
 // ledger keeps audit records in memory, and can be told that its disk is full.
