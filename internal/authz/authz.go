@@ -127,7 +127,7 @@ func (a *Authorizer) evaluate(d *Decision, row *compiled, ask *Ask) {
 
 // pair asks for one action on each resource that the item names. It is false once something is denied.
 func (a *Authorizer) pair(d *Decision, p *pair, item input, e *env) bool {
-	if p.when != nil && !item.has(p.when) || slices.ContainsFunc(p.unless, item.has) {
+	if !p.asked(item, e.principal.Session()) {
 		return true
 	}
 	action := d.action

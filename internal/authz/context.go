@@ -64,18 +64,31 @@ func (a *Authorizer) setCaller(d *Decision, ask *Ask) {
 		r.Set(policy.NewKey("aws:PrincipalTag/"+k), v)
 	}
 	if s != nil {
-		a.setSession(d, s, ask.Circumstances.Now)
+		a.setSession(d, s)
+	}
+	a.setFactor(d, ask)
+}
+
+// setFactor sets when a second factor was shown: for the session, or just now with the request itself. Long-term credentials alone have no such keys.
+func (a *Authorizer) setFactor(d *Decision, ask *Ask) {
+	s, now := ask.Principal.Session(), ask.Circumstances.Now
+	shown := now
+	if !rowOf(ask.Op).shows(ask.Input) {
+		if s == nil {
+			return
+		}
+		shown = s.MFA
+	}
+	d.request.Set(keyMFAPresent, strconv.FormatBool(!shown.IsZero()))
+	if !shown.IsZero() {
+		d.request.Set(keyMFAAge, strconv.FormatInt(int64(now.Sub(shown)/time.Second), 10))
 	}
 }
 
 // setSession sets the keys of temporary credentials.
-func (a *Authorizer) setSession(d *Decision, s *identity.Session, now time.Time) {
+func (a *Authorizer) setSession(d *Decision, s *identity.Session) {
 	r := &d.request
 	r.Set(keyTokenIssueTime, s.Issued.UTC().Format(timeLayout))
-	r.Set(keyMFAPresent, strconv.FormatBool(!s.MFA.IsZero()))
-	if !s.MFA.IsZero() {
-		r.Set(keyMFAAge, strconv.FormatInt(int64(now.Sub(s.MFA)/time.Second), 10))
-	}
 	if s.Provider != "" {
 		r.Set(keyProvider, s.Provider)
 	}

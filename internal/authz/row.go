@@ -3,9 +3,11 @@ package authz
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"carrel/internal/api/shape"
+	"carrel/internal/identity"
 	"carrel/internal/policy"
 )
 
@@ -24,6 +26,9 @@ type row struct {
 	tags, tagKeys string
 	// keys are the service's own condition keys, by their names, with the paths of their values.
 	keys map[string]string
+	// factor are the paths of the serial number and the code of a second factor. A request that has both is decided as one of somebody who has just shown
+	// it: the handler refuses a wrong code.
+	factor []string
 	// open says why the operation needs no permission.
 	open string
 }
@@ -38,11 +43,13 @@ type on struct {
 	optional bool
 }
 
-// also is a further action on a resource. With when, only for requests that have something at that path.
+// also is a further action on a resource. With when, only for requests that have something at that path, or where the caller's session hands on
+// the same.
 type also struct {
-	action string
-	on     on
-	when   string
+	action  string
+	on      on
+	when    string
+	handsOn func(*identity.Session) bool
 }
 
 // table is a service's rows by the names of its operations.
@@ -65,6 +72,7 @@ type compiled struct {
 	pairs         []pair
 	tags, tagKeys path
 	keys          []keyAt
+	factor        []path
 	open          string
 }
 
@@ -74,6 +82,8 @@ type pair struct {
 	path   path
 	under  path
 	when   path
+	// handsOn makes the pair one to ask for though there is nothing at when.
+	handsOn func(*identity.Session) bool
 	// unless are paths where nothing may be.
 	unless []path
 }
@@ -132,7 +142,10 @@ func (r *row) compile(op *shape.Operation) *compiled {
 		c.pairs = append(c.pairs, without)
 	}
 	for _, o := range r.also {
-		c.pairs = append(c.pairs, pair{action: policy.NewAction(o.action), kind: o.on.kind, path: to(o.on.path), when: to(o.when)})
+		c.pairs = append(c.pairs, pair{action: policy.NewAction(o.action), kind: o.on.kind, path: to(o.on.path), when: to(o.when), handsOn: o.handsOn})
+	}
+	for _, p := range r.factor {
+		c.factor = append(c.factor, to(p))
 	}
 	c.tags, c.tagKeys = to(r.tags), to(r.tagKeys)
 	for name, p := range r.keys {
@@ -228,6 +241,23 @@ func (in input) texts(p path, visit func(string) bool) bool {
 // has tells whether something stands at a path.
 func (in input) has(p path) bool {
 	return !in.values(p, func(reflect.Value) bool { return false })
+}
+
+// shows tells whether a second factor is shown with the request itself.
+func (c *compiled) shows(in any) bool {
+	if c == nil || c.factor == nil {
+		return false
+	}
+	whole := input{reflect.ValueOf(in).Elem()}
+	return !slices.ContainsFunc(c.factor, func(p path) bool { return !whole.has(p) })
+}
+
+// asked tells whether the pair is to be asked for.
+func (p *pair) asked(in input, caller *identity.Session) bool {
+	if p.when != nil && !in.has(p.when) && (p.handsOn == nil || caller == nil || !p.handsOn(caller)) {
+		return false
+	}
+	return !slices.ContainsFunc(p.unless, in.has)
 }
 
 // ids visits the ids that the item has for a pair. It is false when there is none.

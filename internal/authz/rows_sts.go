@@ -2,6 +2,7 @@ package authz
 
 import (
 	"carrel/internal/arn"
+	"carrel/internal/identity"
 	"carrel/internal/policy"
 )
 
@@ -31,9 +32,9 @@ var trustsNobody = policy.Compile()
 // ("Permissions for GetSessionToken", "GetCallerIdentity"); those for identity providers are asked by their tokens (see Federation).
 var stsRows = table{
 	"AssumeRole": {on: []on{assumedRole.at("RoleArn")}, tags: "Tags", also: []also{
-		{action: "sts:TagSession", on: assumedRole.at("RoleArn"), when: "Tags"},
-		{action: "sts:SetSourceIdentity", on: assumedRole.at("RoleArn"), when: "SourceIdentity"},
-	}, keys: map[string]string{"sts:ExternalId": "ExternalId", "sts:RoleSessionName": "RoleSessionName", "sts:SourceIdentity": "SourceIdentity",
+		{action: "sts:TagSession", on: assumedRole.at("RoleArn"), when: "Tags", handsOn: func(s *identity.Session) bool { return len(s.Transitive) > 0 }},
+		{action: "sts:SetSourceIdentity", on: assumedRole.at("RoleArn"), when: "SourceIdentity", handsOn: func(s *identity.Session) bool { return s.SourceIdentity != "" }},
+	}, factor: []string{"SerialNumber", "TokenCode"}, keys: map[string]string{"sts:ExternalId": "ExternalId", "sts:RoleSessionName": "RoleSessionName", "sts:SourceIdentity": "SourceIdentity",
 		"sts:TransitiveTagKeys": "TransitiveTagKeys", "sts:DurationSeconds": "DurationSeconds"}},
 	"AssumeRoleWithSAML":         {open: "the assertion is the credential"},
 	"AssumeRoleWithWebIdentity":  {open: "the token is the credential"},
@@ -42,7 +43,8 @@ var stsRows = table{
 	"GetAccessKeyInfo":           {},
 	"GetCallerIdentity":          {open: "sts:GetCallerIdentity needs no permission"},
 	"GetDelegatedAccessToken":    {},
-	"GetFederationToken":         {on: []on{federatedUser.at("Name")}, tags: "Tags", keys: map[string]string{"sts:DurationSeconds": "DurationSeconds"}},
-	"GetSessionToken":            {open: "sts:GetSessionToken needs no permission"},
-	"GetWebIdentityToken":        {tags: "Tags", keys: map[string]string{"sts:DurationSeconds": "DurationSeconds"}},
+	"GetFederationToken": {on: []on{federatedUser.at("Name")}, also: []also{{action: "sts:TagSession", on: federatedUser.at("Name"), when: "Tags"}}, tags: "Tags",
+		keys: map[string]string{"sts:DurationSeconds": "DurationSeconds"}},
+	"GetSessionToken":     {open: "sts:GetSessionToken needs no permission"},
+	"GetWebIdentityToken": {tags: "Tags", keys: map[string]string{"sts:DurationSeconds": "DurationSeconds"}},
 }

@@ -83,6 +83,9 @@ func (r *row) describe(op *shape.Operation) string {
 		if a.when != "" {
 			text += " when {" + a.when + "}"
 		}
+		if a.handsOn != nil {
+			text += " or handed on"
+		}
 		parts = append(parts, text)
 	}
 	if r.items != "" {
@@ -90,6 +93,9 @@ func (r *row) describe(op *shape.Operation) string {
 	}
 	if r.tags != "" {
 		parts = append(parts, "tags {"+r.tags+"}")
+	}
+	if r.factor != nil {
+		parts = append(parts, "second factor {"+strings.Join(r.factor, "} {")+"}")
 	}
 	if r.tagKeys != "" {
 		parts = append(parts, "tag keys {"+r.tagKeys+"}")

@@ -5,6 +5,7 @@
 package permissions
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ import (
 
 // Source is a document that applies, and where it comes from.
 type Source struct {
-	// Type is IAM's PolicySourceType: "user", "group" or "role" for inline policies, "aws-managed" or "user-managed".
+	// Type is IAM's PolicySourceType: "user", "group" or "role" for inline policies, "aws-managed" or "user-managed", "none" for the account's settings.
 	Type string
 	// ID names it: the ARN of a managed policy, "user_ada_Own" for ada's inline policy Own, as the policy simulator does.
 	ID   string
@@ -60,15 +61,34 @@ func (a Account) ARN(p *state.Policy) string {
 	return arn.Of(a.Partition, a.ID, "policy", p.Path+p.Name).String()
 }
 
-// OfUser lists the identity policies of a user, its groups' included.
+// OfUser lists the identity policies of a user, its groups' included, and what the account's settings allow all users.
 func (a Account) OfUser(r state.Reader, u *state.User) []Source {
-	out := a.own(r, "user", u.Name, &u.Permissions)
+	out := append(a.own(r, "user", u.Name, &u.Permissions), a.ofAll(r, u)...)
 	for _, id := range u.Groups {
 		if g, ok := state.Get(r, state.Groups, string(id)); ok {
 			out = append(out, a.own(r, "group", g.Name, &g.Permissions)...)
 		}
 	}
 	return out
+}
+
+// literal makes a text one that no pattern is in.
+var literal = strings.NewReplacer("*", "${*}", "?", "${?}", "$", "${$}")
+
+// ofAll is what a user may do because all may: with AllowUsersToChangePassword change their own password and read the account's password policy.
+// It "does not attach permissions policy to each user. Rather, IAM applies the permissions at the account-level for all users" (IAM User Guide, "Set
+// an account password policy for IAM users").
+func (a Account) ofAll(r state.Reader, u *state.User) []Source {
+	account, ok := state.Get(r, state.Accounts, state.Accounts.ID(nil))
+	if !ok || account.Passwords == nil || !account.Passwords.UsersMayChange {
+		return nil
+	}
+	own, err := json.Marshal(literal.Replace(arn.User(a.Partition, a.ID, u.Path, u.Name).String()))
+	if err != nil {
+		return nil // A text can always be written.
+	}
+	return []Source{{"none", "AllowUsersToChangePassword", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:ChangePassword","Resource":` + string(own) +
+		`},{"Effect":"Allow","Action":"iam:GetAccountPasswordPolicy","Resource":"*"}]}`}}
 }
 
 // OfRole lists the identity policies of a role.

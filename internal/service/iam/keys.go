@@ -17,7 +17,8 @@ import (
 // holder is whose keys an operation is about: a user, or the account's root (user nil).
 type holder struct{ user *state.User }
 
-// holderOf is the user of that name, or the caller when no name is given. The root has no name: only its own keys, by itself.
+// holderOf is the user of that name, or the caller when no name is given. The root has no name: only its own keys, by itself. Sessions of roles and
+// federated users must give one.
 func holderOf(r state.Reader, call service.Call, name *string) (holder, error) {
 	if name == nil && call.Principal.Type() == identity.Root {
 		return holder{}, nil

@@ -14,16 +14,10 @@ import (
 
 // userOrCaller is the user of that name, or the caller when no name is given. A caller that is no user must give one.
 func userOrCaller(r state.Reader, call service.Call, name *string) (*state.User, error) {
-	switch {
-	case name != nil:
+	if name != nil {
 		return findUser(r, *name)
-	case call.Principal.Type() != identity.IAMUser:
-		return nil, unnamed()
 	}
-	if u, ok := state.Get(r, state.Users, string(call.Principal.User())); ok {
-		return u, nil
-	}
-	return nil, noSuchUser(call.Principal.Name()) // deleted since the signature was verified
+	return caller(r, call.Principal)
 }
 
 func describeLogin(u *state.User) *iam.LoginProfile {

@@ -28,9 +28,12 @@ func findUser(r state.Reader, name string) (*state.User, error) {
 	return nil, noSuchUser(name)
 }
 
-// caller is the user who signed.
+// caller is the user who signed, with a key or with credentials of GetSessionToken.
 func caller(r state.Reader, p identity.Principal) (*state.User, error) {
-	if u, ok := state.Get(r, state.Users, p.UserID()); ok {
+	if p.Type() != identity.IAMUser {
+		return nil, unnamed()
+	}
+	if u, ok := state.Get(r, state.Users, string(p.User())); ok {
 		return u, nil
 	}
 	return nil, noSuchUser(p.Name()) // deleted since the signature was verified
