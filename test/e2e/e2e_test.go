@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 	if _, err := exec.LookPath("aws"); err != nil {
 		t.Fatal("the AWS CLI is missing: apt install awscli")
 	}
+	idp := newProvider(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -64,6 +65,8 @@ func TestScripts(t *testing.T) {
 			"capture":    cmdCapture,
 			"eventually": cmdEventually,
 			"totp":       cmdTOTP,
+			"idp":        idp.cmdIdP,
+			"token":      idp.cmdToken,
 		},
 	})
 }
@@ -152,6 +155,9 @@ func start(bin string, env []string, args ...string) (*server, error) {
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	all := ts.Value("servers").(*servers)
 	env := append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+	if proxy := ts.Getenv("IDP_PROXY"); proxy != "" {
+		env = append(env, "HTTPS_PROXY="+proxy, "https_proxy="+proxy, "NO_PROXY=", "no_proxy=")
+	}
 	base := []string{"--state", ts.Getenv("STATE"), "--simulate", "--api-addr", "127.0.0.1:0", "--portal-addr", "127.0.0.1:0"}
 	s, err := start(filepath.Join(strings.Split(ts.Getenv("PATH"), ":")[0], "carrel"), env, append(base, args...)...)
 	if neg {
