@@ -9,7 +9,7 @@ import (
 // assumedRole is a role by its ARN. Assuming it is asked of its trust policy too, which must allow it whatever the caller's own policies say; one that
 // does not exist is denied in the same words as one that does not trust the caller.
 var (
-	assumedRole = &kind{service: "iam", prefix: "role/", global: true, named: func(e *env, name string) target {
+	assumedRole = &kind{service: "iam", prefix: "role/", global: true, missing: func(*env) target { return target{arn: "*", trust: trustsNobody} }, named: func(e *env, name string) target {
 		t := target{arn: name, account: e.Account}
 		if a, err := arn.Parse(name); err == nil {
 			t.account = a.Account
