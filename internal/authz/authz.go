@@ -193,7 +193,7 @@ func (d *Decision) Denial(ctx context.Context) *awserr.Error {
 	text += " " + d.Reason
 	if d.op.Service.Protocol == shape.EC2Query {
 		if encode := d.owner.Encode; encode != nil {
-			if sealed, err := encode(ctx, string(d.AppendJSON(nil))); err == nil {
+			if sealed, err := encode(ctx, d.message()); err == nil {
 				text += ". Encoded authorization failure message: " + sealed
 			}
 		}

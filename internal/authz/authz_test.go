@@ -116,13 +116,31 @@ func TestTheTextsOfDenials(t *testing.T) {
 		w.allowed(p, describe, nil)
 	})
 	t.Run("5.7 EC2 gets a sealed reason", func(t *testing.T) {
-		w.a.Encode = func(_ context.Context, s string) (string, error) { return "sealed-" + string(rune('0'+len(s)%10)), nil }
-		d := w.ask(w.user("f", ""), ec2.DescribeVpcs.Operation, nil)
+		said := ""
+		w.a.Encode = func(_ context.Context, s string) (string, error) { said = s; return "sealed", nil }
+		d := w.ask(w.user("f", document("Deny", "ec2:*", "*")), ec2.DescribeVpcs.Operation, nil)
 		defer d.Release()
-		text := d.Denial(context.Background()).Message
-		if !strings.HasPrefix(text, "User: arn:aws:iam::123456789012:user/f is not authorized to perform: ec2:DescribeVpcs") ||
-			!strings.Contains(text, ". Encoded authorization failure message: sealed-") {
+		text := d.Denial(t.Context()).Message
+		if text != "User: arn:aws:iam::123456789012:user/f is not authorized to perform: ec2:DescribeVpcs on resource: * with an explicit deny in an identity-based policy. Encoded authorization failure message: sealed" {
 			t.Error(text)
+		}
+		var m struct {
+			Allowed, ExplicitDeny bool
+			MatchedStatements     struct{ Items []struct{ Effect string } }
+			Context               struct {
+				Principal        struct{ ID, Name, ARN string }
+				Action, Resource string
+				Conditions       struct {
+					Items []struct {
+						Key    string
+						Values struct{ Items []struct{ Value string } }
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(said), &m); err != nil || m.Allowed || !m.ExplicitDeny || len(m.MatchedStatements.Items) != 1 || m.MatchedStatements.Items[0].Effect != "DENY" ||
+			m.Context.Action != "ec2:DescribeVpcs" || m.Context.Resource != "*" || m.Context.Principal.Name != "f" || !strings.Contains(said, `{"key":"aws:sourceip","values":{"items":[{"value":"192.0.2.7"}]}}`) {
+			t.Errorf("%v %s", err, said)
 		}
 	})
 }
