@@ -30,6 +30,11 @@ var trustsNobody = policy.Compile()
 
 // stsRows are the rows of sts. Two operations are the keys to credentials that the caller has already, and no policy has a say in them
 // ("Permissions for GetSessionToken", "GetCallerIdentity"); those for identity providers are asked by their tokens (see Federation).
+//
+// In a chain of roles the source identity goes on, and sts:SetSourceIdentity is "required in both the permissions policy of the principal who is assuming
+// the role and in the role trust policy of the target role" (IAM User Guide, "Permissions required to set source identity"); transitive tags go on
+// too and are passed by the same right as others, sts:TagSession. aws:RequestTag, aws:TagKeys and sts:SourceIdentity are of the request alone: what is
+// handed on is in aws:PrincipalTag and aws:SourceIdentity.
 var stsRows = table{
 	"AssumeRole": {on: []on{assumedRole.at("RoleArn")}, tags: "Tags", also: []also{
 		{action: "sts:TagSession", on: assumedRole.at("RoleArn"), when: "Tags", handsOn: func(s *identity.Session) bool { return len(s.Transitive) > 0 }},
