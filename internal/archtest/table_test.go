@@ -96,7 +96,7 @@ var table = map[string]row{
 	"internal/service/ds":            {decisions, serviceMay},
 	"internal/service/dsdata":        {decisions, serviceMay},
 	"internal/service/sts":           {decisions, append(serviceMay, "internal/federation/saml", "internal/federation/oidc")}, // It takes their word for credentials.
-	"internal/service/iam":           {decisions, serviceMay},
+	"internal/service/iam":           {decisions, append(serviceMay, "internal/federation/saml")},                             // It keeps what sts verifies with.
 	"internal/service/ec2":           {decisions, serviceMay},
 	// cloudtrail's records are the audit log's.
 	"internal/service/cloudtrail":  {decisions, append(serviceMay, "internal/audit")},

@@ -2,8 +2,6 @@ package iam
 
 import (
 	"context"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/base32"
 	"encoding/pem"
 	"io"
@@ -16,6 +14,7 @@ import (
 	"carrel/internal/api/shape"
 	"carrel/internal/arn"
 	"carrel/internal/awserr"
+	"carrel/internal/federation/saml"
 	"carrel/internal/service"
 	"carrel/internal/state"
 )
@@ -63,11 +62,8 @@ func (s *Service) privateKey(text *string, now time.Time) (state.SAMLPrivateKey,
 	if block == nil || strings.TrimSpace(string(rest)) != "" {
 		return state.SAMLPrivateKey{}, bad
 	}
-	if _, err := x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
-		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if _, isRSA := key.(*rsa.PrivateKey); err != nil || !isRSA {
-			return state.SAMLPrivateKey{}, bad
-		}
+	if _, err := saml.ParseKey(*text); err != nil {
+		return state.SAMLPrivateKey{}, bad
 	}
 	id, err := s.newKeyID()
 	if err != nil {
@@ -84,14 +80,14 @@ func checkKeys(p *state.SAMLProvider) error {
 	return nil
 }
 
-// setMetadata reads a metadata document into p.
+// setMetadata reads a metadata document into p, as sts will when it verifies assertions with it.
 func setMetadata(p *state.SAMLProvider, document string, now time.Time) error {
-	m, err := readMetadata(document)
+	m, err := saml.ParseMetadata(document)
 	if err != nil {
 		return awserr.Model("InvalidInput", "Could not parse metadata").WithStatus(400).Because(err)
 	}
-	p.Metadata, p.ValidUntil = document, m.validUntil
-	if m.validUntil.IsZero() {
+	p.Metadata, p.ValidUntil = document, m.ValidUntil
+	if m.ValidUntil.IsZero() {
 		p.ValidUntil = validForAges(now)
 	}
 	return nil
