@@ -102,23 +102,27 @@ func twentyStatements() string {
 // user makes an IAM user with a policy, in place of one of an earlier run, and gives the endpoint as that user reaches it.
 func (e *endpoint) user(ctx context.Context, name, policy string) (*endpoint, error) {
 	var made struct {
+		ARN    string `xml:"CreatePolicyResult>Policy>Arn"`
 		ID     string `xml:"CreateAccessKeyResult>AccessKey>AccessKeyId"`
 		Secret string `xml:"CreateAccessKeyResult>AccessKey>SecretAccessKey"`
 	}
 	name = fmt.Sprintf("%s-%d", name, time.Now().UnixNano())
+	// A managed policy: twenty statements are more than a user's own may have.
 	for _, form := range []url.Values{
 		{"Action": {"CreateUser"}, "UserName": {name}},
-		{"Action": {"PutUserPolicy"}, "UserName": {name}, "PolicyName": {"Own"}, "PolicyDocument": {policy}},
+		{"Action": {"CreatePolicy"}, "PolicyName": {name}, "PolicyDocument": {policy}},
+		{"Action": {"AttachUserPolicy"}, "UserName": {name}},
 		{"Action": {"CreateAccessKey"}, "UserName": {name}},
 	} {
+		if form.Get("Action") == "AttachUserPolicy" {
+			form.Set("PolicyArn", made.ARN)
+		}
 		text, err := e.iam(ctx, form)
+		if err == nil {
+			err = xml.Unmarshal(text, &made)
+		}
 		if err != nil {
 			return nil, err
-		}
-		if form.Get("Action") == "CreateAccessKey" {
-			if err := xml.Unmarshal(text, &made); err != nil {
-				return nil, err
-			}
 		}
 	}
 	user := *e
