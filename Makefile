@@ -52,7 +52,7 @@ fuzz: ## every fuzz target for FUZZTIME (default 20000x; a time such as 60s work
 	./test/fuzz
 
 mutate: ## every small change of the policy engine, and whether the tests notice it; takes some minutes
-	$(GO) run ./internal/tools/mutate -min 95 -slow '$(MUTATE_SLOW)' -skip 'TimeDoesNot|Hostile' ./internal/policy
+	GOROOT=$$($(GO) env GOROOT) $(GO) run ./internal/tools/mutate -min 95 -slow '$(MUTATE_SLOW)' -skip 'TimeDoesNot|Hostile' ./internal/policy
 
 up: build ## start in simulation in the background and say how to use it
 	./test/up
