@@ -14,7 +14,7 @@ var (
 		if a, err := arn.Parse(name); err == nil {
 			t.account = a.Account
 		}
-		role, ok := e.roleByARN(e.snapshot, name)
+		role, ok := e.account().Role(e.snapshot, name)
 		if !ok {
 			t.trust = trustsNobody
 			return t

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	"carrel/internal/arn"
 	"carrel/internal/identity"
 	"carrel/internal/permissions"
 	"carrel/internal/policy"
@@ -232,15 +231,4 @@ func (s *subject) describe(p identity.Principal) policy.Principal {
 		out.Type, out.IssuerID = policy.FederatedUser, string(p.User())
 	}
 	return out
-}
-
-// roleByARN finds a role by its ARN.
-func (a *Authorizer) roleByARN(r state.Reader, name string) (*state.Role, bool) {
-	last := name[strings.LastIndexByte(name, '/')+1:]
-	for role := range state.AllBy(r, state.Roles, state.RolesByName, strings.ToLower(last)) {
-		if arn.Of(a.Partition, a.Account, "role", role.Path+role.Name).String() == name {
-			return role, true
-		}
-	}
-	return nil, false
 }

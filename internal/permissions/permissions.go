@@ -61,6 +61,18 @@ func (a Account) ARN(p *state.Policy) string {
 	return arn.Of(a.Partition, a.ID, "policy", p.Path+p.Name).String()
 }
 
+// Role finds a role by its ARN, which compares by case: the one that is decided about and the one that is assumed are found by this alone. In a
+// *state.Tx the commit does not check that it is still so; state.Get it for that.
+func (a Account) Role(r state.Reader, name string) (*state.Role, bool) {
+	last := name[strings.LastIndexByte(name, '/')+1:]
+	for role := range state.AllBy(r, state.Roles, state.RolesByName, strings.ToLower(last)) {
+		if arn.Of(a.Partition, a.ID, "role", role.Path+role.Name).String() == name {
+			return role, true
+		}
+	}
+	return nil, false
+}
+
 // OfUser lists the identity policies of a user, its groups' included, and what the account's settings allow all users.
 func (a Account) OfUser(r state.Reader, u *state.User) []Source {
 	out := append(a.own(r, "user", u.Name, &u.Permissions), a.ofAll(r, u)...)

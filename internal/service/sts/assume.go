@@ -12,6 +12,7 @@ import (
 	"carrel/internal/api/sts"
 	"carrel/internal/arn"
 	"carrel/internal/identity"
+	"carrel/internal/permissions"
 	"carrel/internal/service"
 	"carrel/internal/state"
 )
@@ -31,7 +32,7 @@ func (s *Service) AssumeRole(ctx context.Context, call service.Call, in *sts.Ass
 		return nil, rootAssumes()
 	}
 	snap := s.DB.Snapshot()
-	role, ok := s.role(snap, shape.Val(in.RoleArn))
+	role, ok := s.account().Role(snap, shape.Val(in.RoleArn))
 	if !ok || identity.ForbiddenForSession(p, "sts", "AssumeRole") {
 		return nil, notAuthorized(p, shape.Val(in.RoleArn))
 	}
@@ -67,15 +68,9 @@ func (s *Service) AssumeRole(ctx context.Context, call service.Call, in *sts.Ass
 	}, nil
 }
 
-// role finds a role of the account by its ARN, which compares by case.
-func (s *Service) role(r state.Reader, name string) (*state.Role, bool) {
-	last := name[strings.LastIndexByte(name, '/')+1:]
-	for role := range state.AllBy(r, state.Roles, state.RolesByName, strings.ToLower(last)) {
-		if arn.Of(s.Partition, s.AccountID, "role", role.Path+role.Name).String() == name {
-			return role, true
-		}
-	}
-	return nil, false
+// account resolves policies and roles.
+func (s *Service) account() permissions.Account {
+	return permissions.Account{ID: s.AccountID, Partition: s.Partition}
 }
 
 // assumed names a session of a role.

@@ -163,7 +163,7 @@ func (f *Federation) find(r state.Reader, name, operation string) (*state.Role, 
 	if a, err := arn.Parse(name); err != nil || a.Service != "iam" || !strings.HasPrefix(a.Resource, "role/") {
 		return nil, invalidARN()
 	}
-	role, ok := f.Sessions.role(r, name)
+	role, ok := f.Sessions.account().Role(r, name)
 	if !ok {
 		return nil, notTrusted("sts:"+operation, errors.New("no such role"))
 	}

@@ -12,7 +12,6 @@ import (
 	"carrel/internal/factor"
 	"carrel/internal/ident"
 	"carrel/internal/identity"
-	"carrel/internal/permissions"
 	"carrel/internal/policy"
 	"carrel/internal/service"
 	"carrel/internal/state"
@@ -41,7 +40,7 @@ func (s *Service) limit(r state.Reader, session *identity.Session, text *string,
 	if len(managed) > maxManaged {
 		return nil, tooMany("policyArns", maxManaged)
 	}
-	account := permissions.Account{ID: s.AccountID, Partition: s.Partition}
+	account := s.account()
 	for _, p := range managed {
 		name := shape.Val(p.Arn)
 		if _, ok := account.Managed(r, name); !ok {
