@@ -40,15 +40,15 @@ func binary(t testing.TB) string {
 
 func TestScripts(t *testing.T) {
 	bin := binary(t)
-	if _, err := exec.LookPath("aws"); err != nil {
-		t.Fatal("the AWS CLI is missing: apt install awscli")
-	}
+	socket := serveAWS(t)
 	idp := newProvider(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", filepath.Dir(bin)+":"+os.Getenv("PATH"))
+			env.Setenv(realAWS, os.Getenv(realAWS))
+			env.Setenv(awsSocket, socket)
 			env.Setenv("AWS_PAGER", "")
 			env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 			env.Setenv("AWS_CLI_AUTO_PROMPT", "off")
