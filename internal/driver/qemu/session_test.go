@@ -3,12 +3,15 @@ package qemu
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"carrel/internal/driver"
 )
@@ -56,13 +59,29 @@ func hears(t *testing.T, r *bufio.Reader, want string) {
 	}
 }
 
+// hear has all of them read at once: each is written to in turn, in no certain order, and a turn ends when that one has read.
+func hear(t *testing.T, want string, all ...*bufio.Reader) {
+	t.Helper()
+	var g errgroup.Group
+	for _, r := range all {
+		g.Go(func() error {
+			if line, err := r.ReadString('\n'); err != nil || line != want {
+				return fmt.Errorf("%q, %w; not %q", line, err, want)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEverybodyWhoHasJoinedASessionHearsItAndIsHeard(t *testing.T) {
 	p, guest := portPair(t)
 	one, oneHears := join(t, p)
 	two, twoHears := join(t, p)
 	says(t, guest, "hello 1\n")
-	hears(t, oneHears, "hello 1\n")
-	hears(t, twoHears, "hello 1\n")
+	hear(t, "hello 1\n", oneHears, twoHears)
 	// Lines stay whole, however they are written; the first begins with an end, because an earlier host may have left half a line.
 	g := bufio.NewReader(guest)
 	says(t, one, "clip YQ")
