@@ -111,6 +111,20 @@ func BenchmarkPageBy(b *testing.B) {
 	}
 }
 
+// BenchmarkPageInRoom reads the page that BenchmarkPageBy makes anew into memory that is used again, as DescribeWorkspaces does.
+func BenchmarkPageInRoom(b *testing.B) {
+	_, db := filled(b, 1000)
+	room := state.NewRoom[state.Workspace](26)
+	roomy := state.In(room, db.Snapshot())
+	b.ReportAllocs()
+	for b.Loop() {
+		if recs, next := state.PageBy(roomy, state.Workspaces, state.WorkspacesByDirectory, "d-9067000003", "", 25); len(recs) != 25 || next == "" {
+			b.Fatal("not a page")
+		}
+		room.Reset()
+	}
+}
+
 func BenchmarkUpdate(b *testing.B) {
 	for _, n := range sizes {
 		for _, writers := range []int{1, 64} {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,14 +13,17 @@ import (
 // codec is what is known of a record type whose records are kept packed (pack.go) and read the short way (plain.go): its fields, in the
 // order in which encoding/json writes them. It is made of the type by reflection, so that no field can be forgotten.
 type codec struct {
+	typ    reflect.Type
 	fields []field
+	// leaves are the fields that are packed, those of structs in it among them, with offsets from its own beginning.
+	leaves []field
 }
 
 // field is one field of a struct.
 type field struct {
-	// at is its place in the struct.
-	at   int
-	kind fieldKind
+	// offset is where it begins in the struct.
+	offset uintptr
+	kind   fieldKind
 	// name is `"Name":` as JSON has it.
 	name string
 	// optional: JSON leaves it out when it is empty.
@@ -54,7 +58,7 @@ var (
 
 // newCodec panics for a type that it does not fully understand: a field left out would be lost.
 func newCodec(t reflect.Type) *codec {
-	c := &codec{}
+	c := &codec{typ: t}
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		name, options, _ := strings.Cut(sf.Tag.Get("json"), ",")
@@ -65,16 +69,32 @@ func newCodec(t reflect.Type) *codec {
 			panic(fmt.Sprintf("state: %s.%s: a packed record has exported fields under their own names", t, sf.Name))
 		}
 		f := field{
-			at: i, name: `"` + sf.Name + `":`, inline: sf.Anonymous, optional: strings.HasPrefix(options, "omit"),
+			offset: sf.Offset, name: `"` + sf.Name + `":`, inline: sf.Anonymous, optional: strings.HasPrefix(options, "omit"),
 			common: sf.Tag.Get("state") == "common", inID: sf.Tag.Get("state") == "id",
 		}
 		f.kind, f.sub = kindOf(sf.Type)
 		c.fields = append(c.fields, f)
+		c.leaves = append(c.leaves, f.leaves()...)
 	}
-	if len(c.fields) > 64 {
+	if len(c.leaves) > 64 {
 		panic(fmt.Sprintf("state: %s has more fields than a mask of 64 bits", t))
 	}
 	return c
+}
+
+// leaves are what is packed of the field.
+func (f field) leaves() []field {
+	switch {
+	case f.inID:
+		return nil
+	case f.kind != structField:
+		return []field{f}
+	}
+	all := slices.Clone(f.sub.leaves)
+	for i := range all {
+		all[i].offset += f.offset
+	}
+	return all
 }
 
 func kindOf(t reflect.Type) (fieldKind, *codec) {

@@ -233,49 +233,48 @@ const (
 
 // Users, groups, roles, policies and instance profiles are stored under their unique ids; the name is an index, in lower case, and a Claim.
 var (
-	UsersByName = Index[User]{"name", func(u *User) []string { return []string{strings.ToLower(u.Name)} }}
+	UsersByName = Index[User]{"name", func(u *User, keys []string) []string { return append(keys, strings.ToLower(u.Name)) }}
 	// UsersByGroup finds a group's members by its id, UsersByPolicy whom a managed policy is attached to, UsersByBoundary whom it bounds, by its ARN.
-	UsersByGroup = Index[User]{"group", func(u *User) []string {
-		ids := make([]string, len(u.Groups))
-		for i, g := range u.Groups {
-			ids[i] = string(g)
+	UsersByGroup = Index[User]{"group", func(u *User, keys []string) []string {
+		for _, g := range u.Groups {
+			keys = append(keys, string(g))
 		}
-		return ids
+		return keys
 	}}
-	UsersByPolicy   = Index[User]{"policy", func(u *User) []string { return u.Attached }}
-	UsersByBoundary = Index[User]{"boundary", func(u *User) []string { return given(u.Boundary) }}
+	UsersByPolicy   = Index[User]{"policy", func(u *User, keys []string) []string { return append(keys, u.Attached...) }}
+	UsersByBoundary = Index[User]{"boundary", func(u *User, keys []string) []string { return given(keys, u.Boundary) }}
 	Users           = &Definition[User]{Table: UserTable, ID: func(r *User) string { return string(r.ID) }, Meta: func(r *User) *Meta { return &r.Meta },
 		Indexes: []Index[User]{UsersByName, UsersByGroup, UsersByPolicy, UsersByBoundary}}
 
 	// AccessKeysByUser finds a user's keys; the root's keys stand under "root".
-	AccessKeysByUser = Index[AccessKey]{"user", func(k *AccessKey) []string {
+	AccessKeysByUser = Index[AccessKey]{"user", func(k *AccessKey, keys []string) []string {
 		if k.UserID == "" {
-			return []string{"root"}
+			return append(keys, "root")
 		}
-		return []string{string(k.UserID)}
+		return append(keys, string(k.UserID))
 	}}
 	AccessKeys = &Definition[AccessKey]{Table: AccessKeyTable, ID: func(r *AccessKey) string { return string(r.ID) }, Meta: func(r *AccessKey) *Meta { return &r.Meta }, Indexes: []Index[AccessKey]{AccessKeysByUser}}
 
-	GroupsByName   = Index[Group]{"name", func(g *Group) []string { return []string{strings.ToLower(g.Name)} }}
-	GroupsByPolicy = Index[Group]{"policy", func(g *Group) []string { return g.Attached }}
+	GroupsByName   = Index[Group]{"name", func(g *Group, keys []string) []string { return append(keys, strings.ToLower(g.Name)) }}
+	GroupsByPolicy = Index[Group]{"policy", func(g *Group, keys []string) []string { return append(keys, g.Attached...) }}
 	Groups         = &Definition[Group]{Table: GroupTable, ID: func(r *Group) string { return string(r.ID) }, Meta: func(r *Group) *Meta { return &r.Meta },
 		Indexes: []Index[Group]{GroupsByName, GroupsByPolicy}}
 
-	RolesByName     = Index[Role]{"name", func(r *Role) []string { return []string{strings.ToLower(r.Name)} }}
-	RolesByPolicy   = Index[Role]{"policy", func(r *Role) []string { return r.Attached }}
-	RolesByBoundary = Index[Role]{"boundary", func(r *Role) []string { return given(r.Boundary) }}
+	RolesByName     = Index[Role]{"name", func(r *Role, keys []string) []string { return append(keys, strings.ToLower(r.Name)) }}
+	RolesByPolicy   = Index[Role]{"policy", func(r *Role, keys []string) []string { return append(keys, r.Attached...) }}
+	RolesByBoundary = Index[Role]{"boundary", func(r *Role, keys []string) []string { return given(keys, r.Boundary) }}
 	Roles           = &Definition[Role]{Table: RoleTable, ID: func(r *Role) string { return string(r.ID) }, Meta: func(r *Role) *Meta { return &r.Meta },
 		Indexes: []Index[Role]{RolesByName, RolesByPolicy, RolesByBoundary}}
 
-	PoliciesByName = Index[Policy]{"name", func(p *Policy) []string { return []string{strings.ToLower(p.Name)} }}
+	PoliciesByName = Index[Policy]{"name", func(p *Policy, keys []string) []string { return append(keys, strings.ToLower(p.Name)) }}
 	Policies       = &Definition[Policy]{Table: PolicyTable, ID: func(r *Policy) string { return string(r.ID) }, Meta: func(r *Policy) *Meta { return &r.Meta }, Indexes: []Index[Policy]{PoliciesByName}}
 
 	// MFADevicesByUser finds the devices of a user by the unique id, the root's under RootDevice.
-	MFADevicesByUser = Index[MFADevice]{"user", func(d *MFADevice) []string { return given(d.UserID) }}
+	MFADevicesByUser = Index[MFADevice]{"user", func(d *MFADevice, keys []string) []string { return given(keys, d.UserID) }}
 	MFADevices       = &Definition[MFADevice]{Table: MFADeviceTable, ID: func(r *MFADevice) string { return r.Serial }, Meta: func(r *MFADevice) *Meta { return &r.Meta }, Indexes: []Index[MFADevice]{MFADevicesByUser}}
 
-	InstanceProfilesByName = Index[InstanceProfile]{"name", func(p *InstanceProfile) []string { return []string{strings.ToLower(p.Name)} }}
-	InstanceProfilesByRole = Index[InstanceProfile]{"role", func(p *InstanceProfile) []string { return given(string(p.RoleID)) }}
+	InstanceProfilesByName = Index[InstanceProfile]{"name", func(p *InstanceProfile, keys []string) []string { return append(keys, strings.ToLower(p.Name)) }}
+	InstanceProfilesByRole = Index[InstanceProfile]{"role", func(p *InstanceProfile, keys []string) []string { return given(keys, string(p.RoleID)) }}
 	InstanceProfiles       = &Definition[InstanceProfile]{Table: InstanceProfileTable, ID: func(r *InstanceProfile) string { return string(r.ID) }, Meta: func(r *InstanceProfile) *Meta { return &r.Meta },
 		Indexes: []Index[InstanceProfile]{InstanceProfilesByName, InstanceProfilesByRole}}
 
@@ -293,10 +292,10 @@ var (
 // RoleClaim is what holds a role's name: names are unique without regard to case.
 func RoleClaim(name string) string { return "role/" + strings.ToLower(name) }
 
-// given is the index key of something that may be missing.
-func given(s string) []string {
+// given appends the index key of something that may be missing.
+func given(keys []string, s string) []string {
 	if s == "" {
-		return nil
+		return keys
 	}
-	return []string{s}
+	return append(keys, s)
 }

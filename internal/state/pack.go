@@ -3,55 +3,73 @@ package state
 import (
 	"encoding/binary"
 	"math/bits"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// The packed form of a struct: a mask of the fields that are not zero, then those fields. It lives in this process only: nothing of it is
-// stored, so it has no version and is not read from anybody else.
+// The packed form of a struct: a mask of its leaves that are not zero, then those, whatever structs they are in. It lives in this process
+// only: nothing of it is stored, so it has no version and is not read from anybody else.
 
-// pack appends v.
-func (c *codec) pack(b []byte, v reflect.Value, w *words) []byte {
-	var mask uint64
-	for i := range c.fields {
-		if f := &c.fields[i]; !f.inID && !v.Field(f.at).IsZero() {
-			mask |= 1 << i
+// maskBytes is how long the mask is.
+func (c *codec) maskBytes() int { return (len(c.leaves) + 7) / 8 }
+
+// pack appends m, which is c's.
+func (c *codec) pack(b []byte, m memory, w *words) []byte {
+	start := len(b)
+	b = append(b, make([]byte, c.maskBytes())...)
+	for i := range c.leaves {
+		if f := &c.leaves[i]; !m.isZero(f) {
+			b[start+i/8] |= 1 << (i % 8)
+			b = f.pack(b, m, w)
 		}
-	}
-	b = binary.AppendUvarint(b, mask)
-	for ; mask != 0; mask &= mask - 1 {
-		f := &c.fields[bits.TrailingZeros64(mask)]
-		b = f.pack(b, v.Field(f.at), w)
 	}
 	return b
 }
 
-func (f *field) pack(b []byte, v reflect.Value, w *words) []byte {
+// isZero tells whether a leaf is as it is in a new record. A list or map that is there and empty is not.
+func (m memory) isZero(f *field) bool {
 	switch f.kind {
 	case textField:
-		return f.packText(b, v.String(), w)
+		return *m.text(f) == ""
+	case boolField:
+		return !*m.bool(f)
 	case intField:
-		return binary.AppendVarint(b, v.Int())
+		return *m.int(f) == 0
 	case timeField:
-		return packTime(b, v.Interface().(time.Time))
+		return *m.time(f) == time.Time{}
 	case textsField:
-		b = binary.AppendUvarint(b, uint64(v.Len()))
-		for i := range v.Len() {
-			b = f.packText(b, v.Index(i).String(), w)
+		return *m.texts(f) == nil
+	case mapField:
+		return *m.pairs(f) == nil
+	case structField:
+	}
+	panic("state: a struct is no leaf")
+}
+
+func (f *field) pack(b []byte, m memory, w *words) []byte {
+	switch f.kind {
+	case textField:
+		return f.packText(b, *m.text(f), w)
+	case intField:
+		return binary.AppendVarint(b, int64(*m.int(f)))
+	case timeField:
+		return packTime(b, *m.time(f))
+	case textsField:
+		list := *m.texts(f)
+		b = binary.AppendUvarint(b, uint64(len(list)))
+		for _, text := range list {
+			b = f.packText(b, text, w)
 		}
 	case mapField:
-		m := v.Interface().(map[string]string)
-		b = binary.AppendUvarint(b, uint64(len(m)))
-		for key, value := range m {
+		pairs := *m.pairs(f)
+		b = binary.AppendUvarint(b, uint64(len(pairs)))
+		for key, value := range pairs {
 			b = packText(packText(b, key), value)
 		}
-	case structField:
-		return f.sub.pack(b, v, w)
-	case boolField:
-		// That it is there says that it is true.
+	case boolField, structField:
+		// That a bool is there says that it is true. A struct is no leaf.
 	}
 	return b
 }
@@ -67,112 +85,145 @@ func packText(b []byte, text string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
-// packTime writes seconds and nanoseconds of a time in UTC, which is what the records have, and another time in time's own form.
+// How a time is packed: the byte says how many bytes it takes, or that it is a text.
+const (
+	// wholeTime is seconds since 1970, until 2106.
+	wholeTime = 4
+	// fineTime is seconds since 1970, until 2514, and below them 30 bits of nanoseconds.
+	fineTime = 8
+	// ownTime is time's own binary form.
+	ownTime = 0
+
+	nanoBits = 30
+)
+
+// packTime writes the times that records have, which are in UTC and of this age, in few bytes, and others in time's own form.
 func packTime(b []byte, t time.Time) []byte {
-	if t == time.Unix(t.Unix(), int64(t.Nanosecond())).UTC() {
-		b = binary.AppendVarint(append(b, 0), t.Unix())
-		return binary.AppendUvarint(b, uint64(t.Nanosecond()))
+	seconds, nanos := t.Unix(), t.Nanosecond()
+	if plain := t == time.Unix(seconds, int64(nanos)).UTC(); plain && nanos == 0 && seconds >= 0 && seconds < 1<<32 {
+		return binary.LittleEndian.AppendUint32(append(b, wholeTime), uint32(seconds))
+	} else if plain && seconds >= 0 && seconds < 1<<(64-nanoBits) {
+		return binary.LittleEndian.AppendUint64(append(b, fineTime), uint64(seconds)<<nanoBits|uint64(nanos))
 	}
 	own, err := t.MarshalBinary()
 	if err != nil {
 		panic("state: a time that came from JSON has no binary form: " + err.Error())
 	}
-	return packText(append(b, 1), string(own))
+	return packText(append(b, ownTime), string(own))
 }
 
-// packed reads the packed form. Texts are cut out of it: it is a string that never changes.
-type packed struct {
-	rest  string
-	words []string
-}
-
-// unpack sets the fields of v, which is zero.
-func (c *codec) unpack(p *packed, v reflect.Value) {
-	for mask := p.uint(); mask != 0; mask &= mask - 1 {
-		f := &c.fields[bits.TrailingZeros64(mask)]
-		f.unpack(p, v.Field(f.at))
+// unpack sets the fields of m, which is c's and zero, from what pack has written into row from i on. Texts are cut out of row, which is a
+// string that never changes, and so is a list of one word out of all, for lists in records do not change either.
+func (c *codec) unpack(m memory, row string, i int, all []string) {
+	var mask uint64
+	for n := range c.maskBytes() {
+		mask |= uint64(row[i]) << (8 * n)
+		i++
+	}
+	var u uint64
+	for ; mask != 0; mask &= mask - 1 {
+		f := &c.leaves[bits.TrailingZeros64(mask)]
+		switch f.kind {
+		case textField: // nearly all are, so this is unpackText written out
+			if u, i = uintAt(row, i); f.common {
+				*m.text(f) = all[u]
+			} else {
+				*m.text(f) = row[i : i+int(u)]
+				i += int(u)
+			}
+		case boolField:
+			*m.bool(f) = true
+		case intField:
+			u, i = uintAt(row, i)
+			*m.int(f) = int(int64(u>>1) ^ -int64(u&1))
+		case timeField:
+			*m.time(f), i = timeAt(row, i)
+		case textsField:
+			*m.texts(f), i = f.unpackTexts(row, i, all)
+		case mapField:
+			*m.pairs(f), i = pairsAt(row, i)
+		case structField:
+			// It is no leaf.
+		}
 	}
 }
 
-func (f *field) unpack(p *packed, v reflect.Value) {
-	switch f.kind {
-	case textField:
-		v.SetString(f.text(p))
-	case boolField:
-		v.SetBool(true)
-	case intField:
-		u := p.uint()
-		v.SetInt(int64(u>>1) ^ -int64(u&1))
-	case timeField:
-		p.time(v.Addr().Interface().(*time.Time))
-	case textsField:
-		n := int(p.uint())
-		if n == 0 {
-			v.Set(reflect.MakeSlice(v.Type(), 0, 0)) // there, and empty
-			return
-		}
-		v.Grow(n)
-		v.SetLen(n)
-		for i := range n {
-			v.Index(i).SetString(f.text(p))
-		}
-	case mapField:
-		n := p.uint()
-		m := make(map[string]string, n)
-		for range n {
-			key := p.text()
-			m[key] = p.text()
-		}
-		v.Set(reflect.ValueOf(m))
-	case structField:
-		f.sub.unpack(p, v)
-	}
-}
-
-func (f *field) text(p *packed) string {
+func (f *field) unpackText(row string, i int, all []string) (string, int) {
+	n, i := uintAt(row, i)
 	if f.common {
-		return p.words[p.uint()]
+		return all[n], i
 	}
-	return p.text()
+	end := i + int(n)
+	return row[i:end], end
 }
 
-func (p *packed) byte() byte {
-	b := p.rest[0]
-	p.rest = p.rest[1:]
-	return b
+func (f *field) unpackTexts(row string, i int, all []string) ([]string, int) {
+	n, i := uintAt(row, i)
+	if n == 1 && f.common {
+		word, i := uintAt(row, i)
+		return all[word : word+1 : word+1], i
+	}
+	list := make([]string, n)
+	for k := range list {
+		list[k], i = f.unpackText(row, i, all)
+	}
+	return list, i
 }
 
-// uint reads what binary.AppendUvarint has written.
-func (p *packed) uint() (u uint64) {
-	if b := p.rest[0]; b < 0x80 { // most are small
-		p.rest = p.rest[1:]
-		return uint64(b)
+func pairsAt(row string, i int) (map[string]string, int) {
+	n, i := uintAt(row, i)
+	pairs := make(map[string]string, n)
+	for range n {
+		var key string
+		key, i = textAt(row, i)
+		pairs[key], i = textAt(row, i)
 	}
+	return pairs, i
+}
+
+// The three below read what stands at i and give what is behind it.
+
+// uintAt reads what binary.AppendUvarint has written. Most are small.
+func uintAt(row string, i int) (uint64, int) {
+	if b := row[i]; b < 0x80 {
+		return uint64(b), i + 1
+	}
+	return largeAt(row, i)
+}
+
+func largeAt(row string, i int) (u uint64, behind int) {
 	for shift := 0; ; shift += 7 {
-		b := p.byte()
+		b := row[i]
+		i++
 		u |= uint64(b&0x7f) << shift
 		if b < 0x80 {
-			return u
+			return u, i
 		}
 	}
 }
 
-func (p *packed) text() string {
-	n := p.uint()
-	text := p.rest[:n]
-	p.rest = p.rest[n:]
-	return text
+func textAt(row string, i int) (string, int) {
+	n, i := uintAt(row, i)
+	end := i + int(n)
+	return row[i:end], end
 }
 
-func (p *packed) time(t *time.Time) {
-	if p.byte() == 0 {
-		u := p.uint()
-		*t = time.Unix(int64(u>>1)^-int64(u&1), int64(p.uint())).UTC()
-		return
+func timeAt(row string, i int) (time.Time, int) {
+	size := int(row[i])
+	i++
+	switch size {
+	case wholeTime:
+		return time.Unix(int64(binary.LittleEndian.Uint32([]byte(row[i:i+wholeTime]))), 0).UTC(), i + wholeTime
+	case fineTime:
+		u := binary.LittleEndian.Uint64([]byte(row[i : i+fineTime]))
+		return time.Unix(int64(u>>nanoBits), int64(u&(1<<nanoBits-1))).UTC(), i + fineTime
 	}
-	if err := t.UnmarshalBinary([]byte(p.text())); err != nil {
+	own, i := textAt(row, i)
+	var t time.Time
+	if err := t.UnmarshalBinary([]byte(own)); err != nil {
 		panic("state: a packed time cannot be read: " + err.Error())
 	}
+	return t, i
 }
 
 // words numbers the texts that many records have in common. A word is never forgotten, so only texts of which there are few ever may be

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -42,20 +41,25 @@ func rowOf(id string) packedRow {
 	return packedRow(append(binary.AppendUvarint(b, uint64(len(id))), id...))
 }
 
-func (r packedRow) split() (id, rest string) {
-	p := packed{rest: string(r)}
-	id = p.text()
-	return id, p.rest
-}
+// split gives the id and where it ends.
+func (r packedRow) split() (id string, end int) { return textAt(string(r), 0) }
 
 func (r packedRow) id() string {
 	id, _ := r.split()
 	return id
 }
 
+// revisionBytes is how long a revision is.
+const revisionBytes = 8
+
+// revisionAt reads the revision behind the id, which ends at end.
+func (r packedRow) revisionAt(end int) Revision {
+	return Revision(binary.LittleEndian.Uint64([]byte(r[end : end+revisionBytes])))
+}
+
 func (r packedRow) revision() Revision {
-	_, rest := r.split()
-	return Revision(binary.LittleEndian.Uint64([]byte(rest[:8])))
+	_, end := r.split()
+	return r.revisionAt(end)
 }
 
 func lessPackedRow(a, b packedRow) bool { return a.id() < b.id() }
@@ -109,17 +113,19 @@ func (v *packedView[T]) pack(rec *T) *packedRecord {
 	id := v.def.ID(rec)
 	b = append(binary.AppendUvarint(b, uint64(len(id))), id...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.def.Meta(rec).Revision))
-	b = v.def.packed.pack(b, reflect.ValueOf(rec).Elem(), v.words)
+	b = v.def.packed.pack(b, reachOf(v.def.packed, rec), v.words)
 	return &packedRecord{packedRow(b), v.places(rec)}
 }
 
 func (v *packedView[T]) places(rec *T) []place {
 	all := make([]place, 0, len(v.def.Indexes))
+	var keys []string
 	for i, ix := range v.def.Indexes {
 		if ix.Of == nil {
 			continue
 		}
-		for _, key := range ix.Of(rec) {
+		keys = ix.Of(rec, keys[:0])
+		for _, key := range keys {
 			all = append(all, place{i, hashOf(key)})
 		}
 	}
@@ -130,13 +136,12 @@ func (v *packedView[T]) unpack(row packedRow) *T { return v.unpackTo(new(T), row
 
 // unpackTo fills an empty record.
 func (v *packedView[T]) unpackTo(rec *T, row packedRow) *T {
-	id, rest := row.split()
+	id, end := row.split()
 	if v.def.setID != nil {
 		v.def.setID(rec, id)
 	}
-	v.def.Meta(rec).Revision = Revision(binary.LittleEndian.Uint64([]byte(rest[:8])))
-	p := packed{rest: rest[8:], words: *v.words.list.Load()}
-	v.def.packed.unpack(&p, reflect.ValueOf(rec).Elem())
+	v.def.Meta(rec).Revision = row.revisionAt(end)
+	v.def.packed.unpack(reachOf(v.def.packed, rec), string(row), end+revisionBytes, *v.words.list.Load())
 	return rec
 }
 
@@ -217,13 +222,14 @@ func (v *packedView[T]) ascendBy(ix Index[T], key string, from start[T], fn func
 		})
 		return
 	}
-	h := hashOf(key)
+	h, keys := hashOf(key), make([]string, 0, 1)
 	v.indexes[i].AscendGreaterOrEqual(packedPosting{h, rowOf(from.id)}, func(x packedPosting) bool {
 		if x.hash != h {
 			return false
 		}
 		rec := v.unpackTo(from.room.take(), x.row)
-		return !slices.Contains(ix.Of(rec), key) || fn(rec)
+		keys = ix.Of(rec, keys[:0])
+		return !slices.Contains(keys, key) || fn(rec)
 	})
 }
 

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -15,26 +14,26 @@ type plain struct {
 	failed bool
 }
 
-// plainly reads value into v, which is zero. false: v is to be thrown away.
-func (c *codec) plainly(value string, v reflect.Value) bool {
+// plainly reads value into m, which is zero. false: m is to be thrown away.
+func (c *codec) plainly(value string, m memory) bool {
 	p := plain{rest: value}
-	p.object(c, v)
+	p.object(c, m)
 	return !p.failed && p.rest == ""
 }
 
 // object takes an object with the fields of c.
-func (p *plain) object(c *codec, v reflect.Value) {
+func (p *plain) object(c *codec, m memory) {
 	p.expect("{")
-	p.members(c, v, true)
+	p.members(c, m, true)
 	p.expect("}")
 }
 
 // members takes the fields of c; first tells whether none has come before them in their object, and so does the result.
-func (p *plain) members(c *codec, v reflect.Value, first bool) bool {
+func (p *plain) members(c *codec, m memory, first bool) bool {
 	for i := range c.fields {
 		f := &c.fields[i]
 		if f.inline {
-			first = p.members(f.sub, v.Field(f.at), first)
+			first = p.members(f.sub, m.inside(f), first)
 			continue
 		}
 		rest, here := p.rest, true
@@ -46,7 +45,7 @@ func (p *plain) members(c *codec, v reflect.Value, first bool) bool {
 		}
 		if here {
 			p.rest, first = rest, false
-			p.value(f, v.Field(f.at))
+			p.value(f, m)
 		} else if !f.optional {
 			p.failed = true
 		}
@@ -57,22 +56,22 @@ func (p *plain) members(c *codec, v reflect.Value, first bool) bool {
 	return first
 }
 
-func (p *plain) value(f *field, v reflect.Value) {
+func (p *plain) value(f *field, m memory) {
 	switch f.kind {
 	case textField:
-		v.SetString(p.text())
+		*m.text(f) = p.text()
 	case boolField:
-		v.SetBool(p.bool())
+		*m.bool(f) = p.bool()
 	case intField:
-		v.SetInt(p.int())
+		*m.int(f) = p.int()
 	case timeField:
-		p.time(v.Addr().Interface().(*time.Time))
+		p.time(m.time(f))
 	case textsField:
-		p.texts(v)
+		*m.texts(f) = p.texts()
 	case mapField:
-		v.Set(reflect.ValueOf(p.pairs()))
+		*m.pairs(f) = p.pairs()
 	case structField:
-		p.object(f.sub, v)
+		p.object(f.sub, m.inside(f))
 	}
 }
 
@@ -119,7 +118,7 @@ func (p *plain) bool() bool {
 }
 
 // int takes a whole number as strconv writes it, of which every int has the room.
-func (p *plain) int() int64 {
+func (p *plain) int() int {
 	end := 0
 	for end < len(p.rest) && (p.rest[end] == '-' || p.rest[end] >= '0' && p.rest[end] <= '9') {
 		end++
@@ -130,7 +129,7 @@ func (p *plain) int() int64 {
 		p.failed = true
 	}
 	p.rest = p.rest[end:]
-	return int64(n)
+	return n
 }
 
 // time takes a JSON string that is a time.
@@ -141,16 +140,16 @@ func (p *plain) time(t *time.Time) {
 }
 
 // texts takes an array of strings.
-func (p *plain) texts(v reflect.Value) {
+func (p *plain) texts() []string {
 	p.expect("[")
-	list := reflect.MakeSlice(v.Type(), 0, 1)
+	list := make([]string, 0, 1)
 	for first := true; !p.failed && !p.sees("]"); first = false {
 		if !first {
 			p.expect(",")
 		}
-		list = reflect.Append(list, reflect.ValueOf(p.text()).Convert(v.Type().Elem()))
+		list = append(list, p.text())
 	}
-	v.Set(list)
+	return list
 }
 
 // pairs takes an object of strings.

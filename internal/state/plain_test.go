@@ -14,7 +14,7 @@ import (
 func whole[T any](t *testing.T, d *Definition[T], value string) bool {
 	t.Helper()
 	short, strict := new(T), new(T)
-	if !d.packed.plainly(value, reflect.ValueOf(short).Elem()) {
+	if !d.packed.plainly(value, reachOf(d.packed, short)) {
 		return false
 	}
 	if err := strictly([]byte(value), strict); err != nil {
@@ -109,6 +109,13 @@ func TestPackedRecordsComeBack(t *testing.T) {
 		"long ago":           time.Date(-1, 1, 2, 3, 4, 5, 6, time.UTC),
 		"in a zone":          time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600)),
 		"the end of seconds": time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
+		"before 1970":        time.Unix(-1, 999_999_999).UTC(),
+		"the first second":   time.Unix(0, 0).UTC(),
+		"the last of 32 bit": time.Unix(1<<32-1, 0).UTC(),
+		"behind 32 bits":     time.Unix(1<<32, 0).UTC(),
+		"a nanosecond":       time.Unix(0, 1).UTC(),
+		"the last of 34 bit": time.Unix(1<<34-1, 999_999_999).UTC(),
+		"behind 34 bits":     time.Unix(1<<34, 0).UTC(),
 	} {
 		t.Run("a time "+name, func(t *testing.T) {
 			v := newPackedView(Workspaces)

@@ -96,29 +96,38 @@ func Has[T any](r Reader, d *Definition[T], id string) bool {
 //
 // In a *Tx the page is as of the Tx's snapshot: without the Tx's own writes, and without a check (see Tx.Guard).
 func Page[T any](r Reader, d *Definition[T], after string, limit int) (recs []*T, next string) {
-	return cut(d, after, limit, func(from string, fn func(*T) bool) { viewOf(r.snapshot(), d).ascend(start[T]{from, roomOf[T](r)}, fn) })
+	return cut(d, span[T]{after, limit, roomOf[T](r)}, viewOf(r.snapshot(), d).ascend)
 }
 
 // PageBy is Page over the records that stand under key in an index, in the order of their ids.
 func PageBy[T any](r Reader, d *Definition[T], ix Index[T], key, after string, limit int) (recs []*T, next string) {
-	return cut(d, after, limit, func(from string, fn func(*T) bool) {
-		viewOf(r.snapshot(), d).ascendBy(ix, key, start[T]{from, roomOf[T](r)}, fn)
-	})
+	v := viewOf(r.snapshot(), d)
+	return cut(d, span[T]{after, limit, roomOf[T](r)}, func(from start[T], fn func(*T) bool) { v.ascendBy(ix, key, from, fn) })
 }
 
-// cut takes a page from a visit that begins behind the id after.
-func cut[T any](d *Definition[T], after string, limit int, visit func(from string, fn func(*T) bool)) (recs []*T, next string) {
-	if limit < 1 {
+// span is what a page is of a visit: up to limit records behind the id after, in room.
+type span[T any] struct {
+	after string
+	limit int
+	room  *Room[T]
+}
+
+// cut takes a page from a visit.
+func cut[T any](d *Definition[T], s span[T], visit func(from start[T], fn func(*T) bool)) (recs []*T, next string) {
+	if s.limit < 1 {
 		return nil, ""
 	}
-	from := after
+	from := s.after
 	if from != "" {
 		from += "\x00" // the first id there can be behind it
 	}
-	visit(from, func(rec *T) bool {
-		if len(recs) == limit {
-			next = d.ID(recs[limit-1])
+	visit(start[T]{from, s.room}, func(rec *T) bool {
+		switch len(recs) {
+		case s.limit:
+			next = d.ID(recs[s.limit-1])
 			return false
+		case 0:
+			recs = s.room.list(s.limit)
 		}
 		recs = append(recs, rec)
 		return true

@@ -22,11 +22,11 @@ const (
 	ClaimTable         Table = "claim"
 )
 
-// Index orders records of a table by a text: Of gives the text(s) under which a record is found, nil for none. Without Of, which only
-// packed tables know, a record is found under what its id has before a slash.
+// Index orders records of a table by a text: Of appends to keys the text(s) under which a record is found, if any. Without Of, which
+// only packed tables know, a record is found under what its id has before a slash.
 type Index[T any] struct {
 	Name string
-	Of   func(*T) []string
+	Of   func(rec *T, keys []string) []string
 }
 
 // Definition says how a record type is stored: its table, the id of a record, its Meta and its indexes.
@@ -71,15 +71,17 @@ var (
 	Installations = &Definition[Installation]{Table: InstallationTable, ID: func(*Installation) string { return "this" }, Meta: func(r *Installation) *Meta { return &r.Meta }}
 
 	// WorkspacesByDirectory, ByUser, ByBundle order WorkSpaces for DescribeWorkspaces.
-	WorkspacesByDirectory = Index[Workspace]{"directory", func(w *Workspace) []string { return []string{string(w.Spec.DirectoryID)} }}
-	WorkspacesByUser      = Index[Workspace]{"user", func(w *Workspace) []string { return []string{UserKey(w.Spec.DirectoryID, w.Spec.UserName)} }}
-	WorkspacesByBundle    = Index[Workspace]{"bundle", func(w *Workspace) []string { return []string{string(w.Spec.BundleID)} }}
+	WorkspacesByDirectory = Index[Workspace]{"directory", func(w *Workspace, keys []string) []string { return append(keys, string(w.Spec.DirectoryID)) }}
+	WorkspacesByUser      = Index[Workspace]{"user", func(w *Workspace, keys []string) []string {
+		return append(keys, UserKey(w.Spec.DirectoryID, w.Spec.UserName))
+	}}
+	WorkspacesByBundle = Index[Workspace]{"bundle", func(w *Workspace, keys []string) []string { return append(keys, string(w.Spec.BundleID)) }}
 	// WorkspacesConnected finds, under "CONNECTED", the few that somebody is connected to.
-	WorkspacesConnected = Index[Workspace]{"connected", func(w *Workspace) []string {
+	WorkspacesConnected = Index[Workspace]{"connected", func(w *Workspace, keys []string) []string {
 		if w.Status.Connection != "CONNECTED" {
-			return nil
+			return keys
 		}
-		return []string{w.Status.Connection}
+		return append(keys, w.Status.Connection)
 	}}
 	Workspaces = &Definition[Workspace]{Table: WorkspaceTable, ID: func(r *Workspace) string { return string(r.ID) }, Meta: func(r *Workspace) *Meta { return &r.Meta },
 		Indexes: []Index[Workspace]{WorkspacesByDirectory, WorkspacesByUser, WorkspacesByBundle, WorkspacesConnected},

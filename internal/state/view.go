@@ -3,7 +3,6 @@ package state
 import (
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -107,9 +106,9 @@ func (v *view[T]) insert(p prepared) {
 	id := v.def.ID(rec)
 	old, replaced := v.rows.ReplaceOrInsert(row[T]{id, rec})
 	for i, ix := range v.def.Indexes {
-		keys := ix.Of(rec)
+		keys := ix.Of(rec, nil)
 		if replaced {
-			for _, k := range ix.Of(old.rec) {
+			for _, k := range ix.Of(old.rec, nil) {
 				if !slices.Contains(keys, k) {
 					v.indexes[i].Delete(posting[T]{key: k, id: id})
 				}
@@ -127,7 +126,7 @@ func (v *view[T]) remove(id string) {
 		return
 	}
 	for i, ix := range v.def.Indexes {
-		for _, k := range ix.Of(old.rec) {
+		for _, k := range ix.Of(old.rec, nil) {
 			v.indexes[i].Delete(posting[T]{key: k, id: id})
 		}
 	}
@@ -224,7 +223,7 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 // as much a reason to stop as a value cut off in the middle.
 func (d *Definition[T]) decode(it Item) (*T, error) {
 	rec := new(T)
-	if d.packed == nil || !d.packed.plainly(string(it.Value), reflect.ValueOf(rec).Elem()) {
+	if d.packed == nil || !d.packed.plainly(string(it.Value), reachOf(d.packed, rec)) {
 		*rec = *new(T)
 		if err := strictly(it.Value, rec); err != nil {
 			return nil, &CorruptError{it.Key, err}
