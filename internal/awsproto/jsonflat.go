@@ -22,7 +22,8 @@ import (
 // bodyField is a member that travels in a JSON body.
 type bodyField struct {
 	offset uintptr
-	key    string // `,"name":`
+	key    string // `,"name":`, and the quote of a text
+	text   bool
 	plan   *plan
 	ptr    bool
 }
@@ -31,14 +32,21 @@ type bodyField struct {
 func (p *plan) body() []bodyField {
 	var all []bodyField
 	for i := range p.fields {
-		if f := &p.fields[i]; f.loc == shape.InBody {
-			all = append(all, bodyField{offset: p.typ.Field(f.index).Offset, key: "," + strconv.Quote(f.name) + ":", plan: f.plan, ptr: f.ptr})
+		f := &p.fields[i]
+		if f.loc != shape.InBody {
+			continue
 		}
+		body := bodyField{offset: p.typ.Field(f.index).Offset, key: "," + strconv.Quote(f.name) + ":", plan: f.plan, ptr: f.ptr}
+		if f.plan.kind == shape.String {
+			body.text, body.key = true, body.key+`"`
+		}
+		all = append(all, body)
 	}
 	return all
 }
 
-// jsonWriter appends JSON to buf. The first thing it cannot write is kept in err.
+// jsonWriter appends JSON to buf. The first thing it cannot write is kept in err. Its methods take the bytes so far and give them back
+// longer: they stay in registers that way, where a field would be stored and loaded again for every value.
 type jsonWriter struct {
 	buf []byte
 	err error
@@ -51,12 +59,12 @@ func (w *jsonWriter) output(p *plan, v reflect.Value) {
 		w.buf = append(w.buf, '{', '}')
 		return
 	}
-	w.structure(p, v.Addr().UnsafePointer())
+	w.buf = w.structure(w.buf, p, v.Addr().UnsafePointer())
 }
 
 // structure writes the members of the structure at that are present.
-func (w *jsonWriter) structure(p *plan, at unsafe.Pointer) {
-	start := len(w.buf)
+func (w *jsonWriter) structure(b []byte, p *plan, at unsafe.Pointer) []byte {
+	start := len(b)
 	for i := range p.inBody {
 		f := &p.inBody[i]
 		value := unsafe.Add(at, f.offset)
@@ -65,97 +73,93 @@ func (w *jsonWriter) structure(p *plan, at unsafe.Pointer) {
 		if first == nil {
 			continue
 		}
+		if f.text { // always behind a pointer: planner.structure
+			b = appendJSONRest(append(b, f.key...), *(*string)(first))
+			continue
+		}
 		if f.ptr {
 			value = first
 		}
-		w.buf = append(w.buf, f.key...)
-		if f.plan.kind == shape.String {
-			w.buf = appendJSONString(w.buf, *(*string)(value))
-			continue
-		}
-		w.value(f.plan, value)
+		b = w.value(append(b, f.key...), f.plan, value)
 	}
-	if len(w.buf) == start {
-		w.buf = append(w.buf, '{')
+	if len(b) == start {
+		b = append(b, '{')
 	}
-	w.buf[start] = '{' // in the place of the first comma
-	w.buf = append(w.buf, '}')
+	b[start] = '{' // in the place of the first comma
+	return append(b, '}')
 }
 
 // value writes what is at, which is of p's type.
-func (w *jsonWriter) value(p *plan, at unsafe.Pointer) {
+func (w *jsonWriter) value(b []byte, p *plan, at unsafe.Pointer) []byte {
 	switch p.kind {
 	case shape.Structure:
-		w.structure(p, at)
+		return w.structure(b, p, at)
 	case shape.List:
-		w.list(p, at)
+		return w.list(b, p, at)
 	case shape.Map:
-		w.mapping(p, reflect.NewAt(p.typ, at).Elem())
+		return w.mapping(b, p, reflect.NewAt(p.typ, at).Elem())
 	case shape.String:
-		w.buf = appendJSONString(w.buf, *(*string)(at))
+		return appendJSONString(b, *(*string)(at))
 	case shape.Boolean:
-		w.buf = strconv.AppendBool(w.buf, *(*bool)(at))
+		return strconv.AppendBool(b, *(*bool)(at))
 	case shape.Integer:
-		w.buf = strconv.AppendInt(w.buf, int64(*(*int32)(at)), 10)
+		return strconv.AppendInt(b, int64(*(*int32)(at)), 10)
 	case shape.Long:
-		w.buf = strconv.AppendInt(w.buf, *(*int64)(at), 10)
+		return strconv.AppendInt(b, *(*int64)(at), 10)
 	case shape.Float:
-		w.float(float64(*(*float32)(at)), 32)
+		return w.float(b, float64(*(*float32)(at)), 32)
 	case shape.Double:
-		w.float(*(*float64)(at), 64)
+		return w.float(b, *(*float64)(at), 64)
 	case shape.Timestamp:
-		w.timestamp(p, *(*time.Time)(at))
+		return appendTimestamp(b, p, *(*time.Time)(at))
 	case shape.Blob:
-		w.buf = append(w.buf, '"')
-		w.buf = base64.StdEncoding.AppendEncode(w.buf, *(*[]byte)(at))
-		w.buf = append(w.buf, '"')
+		b = append(b, '"')
+		b = base64.StdEncoding.AppendEncode(b, *(*[]byte)(at))
+		return append(b, '"')
 	}
+	return b
 }
 
 // list writes the slice at. A slice of any type has the header of a slice of bytes, whose length counts elements all the same.
-func (w *jsonWriter) list(p *plan, at unsafe.Pointer) {
-	w.buf = append(w.buf, '[')
+func (w *jsonWriter) list(b []byte, p *plan, at unsafe.Pointer) []byte {
+	b = append(b, '[')
 	elements := *(*[]byte)(at)
 	first := unsafe.Pointer(unsafe.SliceData(elements))
 	for i := range len(elements) {
 		if i > 0 {
-			w.buf = append(w.buf, ',')
+			b = append(b, ',')
 		}
-		w.value(p.elem, unsafe.Add(first, uintptr(i)*p.elemSize))
+		b = w.value(b, p.elem, unsafe.Add(first, uintptr(i)*p.elemSize))
 	}
-	w.buf = append(w.buf, ']')
+	return append(b, ']')
 }
 
 // mapping writes a map through reflect, which alone knows where a map keeps its values; each is copied to where it can be read.
-func (w *jsonWriter) mapping(p *plan, v reflect.Value) {
-	w.buf = append(w.buf, '{')
+func (w *jsonWriter) mapping(b []byte, p *plan, v reflect.Value) []byte {
+	b = append(b, '{')
 	value := reflect.New(p.elem.typ)
 	for i, key := range sortedKeys(v) {
 		if i > 0 {
-			w.buf = append(w.buf, ',')
+			b = append(b, ',')
 		}
-		w.buf = appendJSONString(w.buf, key.String())
-		w.buf = append(w.buf, ':')
+		b = append(appendJSONString(b, key.String()), ':')
 		value.Elem().Set(v.MapIndex(key))
-		w.value(p.elem, value.UnsafePointer())
+		b = w.value(b, p.elem, value.UnsafePointer())
 	}
-	w.buf = append(w.buf, '}')
+	return append(b, '}')
 }
 
-func (w *jsonWriter) float(f float64, bits int) {
+func (w *jsonWriter) float(b []byte, f float64, bits int) []byte {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		w.err = fmt.Errorf("JSON has no number %v", f)
 	}
-	w.buf = appendFloat(w.buf, f, bits)
+	return appendFloat(b, f, bits)
 }
 
-func (w *jsonWriter) timestamp(p *plan, t time.Time) {
+func appendTimestamp(b []byte, p *plan, t time.Time) []byte {
 	format := or(p.shape.TimeFormat, unixTimestamp)
 	if format == unixTimestamp {
-		w.buf = appendTime(w.buf, t, format)
-		return
+		return appendTime(b, t, format)
 	}
-	w.buf = append(w.buf, '"')
-	w.buf = appendTime(w.buf, t, format)
-	w.buf = append(w.buf, '"')
+	return append(appendTime(append(b, '"'), t, format), '"')
 }
