@@ -85,25 +85,26 @@ func packText(b []byte, text string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
-// How a time is packed: the byte says how many bytes it takes, or that it is a text.
+// How a time is packed.
 const (
-	// wholeTime is seconds since 1970, until 2106.
-	wholeTime = 4
-	// fineTime is seconds since 1970, until 2514, and below them 30 bits of nanoseconds.
-	fineTime = 8
-	// ownTime is time's own binary form.
-	ownTime = 0
+	// ownTime is time's own binary form, as a text.
+	ownTime = iota
+	// wholeTime is seconds since 1970 in secondBytes, so until 2106.
+	wholeTime
+	// fineTime is the same, and nanoseconds.
+	fineTime
 
-	nanoBits = 30
+	secondBytes = 4
 )
 
 // packTime writes the times that records have, which are in UTC and of this age, in few bytes, and others in time's own form.
 func packTime(b []byte, t time.Time) []byte {
 	seconds, nanos := t.Unix(), t.Nanosecond()
-	if plain := t == time.Unix(seconds, int64(nanos)).UTC(); plain && nanos == 0 && seconds >= 0 && seconds < 1<<32 {
-		return binary.LittleEndian.AppendUint32(append(b, wholeTime), uint32(seconds))
-	} else if plain && seconds >= 0 && seconds < 1<<(64-nanoBits) {
-		return binary.LittleEndian.AppendUint64(append(b, fineTime), uint64(seconds)<<nanoBits|uint64(nanos))
+	if t == time.Unix(seconds, int64(nanos)).UTC() && seconds >= 0 && seconds < 1<<(8*secondBytes) {
+		if nanos == 0 {
+			return binary.LittleEndian.AppendUint32(append(b, wholeTime), uint32(seconds))
+		}
+		return binary.AppendUvarint(binary.LittleEndian.AppendUint32(append(b, fineTime), uint32(seconds)), uint64(nanos))
 	}
 	own, err := t.MarshalBinary()
 	if err != nil {
@@ -181,7 +182,7 @@ func pairsAt(row string, i int) (map[string]string, int) {
 	return pairs, i
 }
 
-// The three below read what stands at i and give what is behind it.
+// What is below reads what stands at i and tells where it ends.
 
 // uintAt reads what binary.AppendUvarint has written. Most are small.
 func uintAt(row string, i int) (uint64, int) {
@@ -209,17 +210,21 @@ func textAt(row string, i int) (string, int) {
 }
 
 func timeAt(row string, i int) (time.Time, int) {
-	size := int(row[i])
+	form := row[i]
 	i++
-	switch size {
-	case wholeTime:
-		return time.Unix(int64(binary.LittleEndian.Uint32([]byte(row[i:i+wholeTime]))), 0).UTC(), i + wholeTime
-	case fineTime:
-		u := binary.LittleEndian.Uint64([]byte(row[i : i+fineTime]))
-		return time.Unix(int64(u>>nanoBits), int64(u&(1<<nanoBits-1))).UTC(), i + fineTime
+	if form == ownTime {
+		return ownTimeAt(row, i)
 	}
+	seconds, nanos := binary.LittleEndian.Uint32([]byte(row[i:i+secondBytes])), uint64(0)
+	i += secondBytes
+	if form == fineTime {
+		nanos, i = uintAt(row, i)
+	}
+	return time.Unix(int64(seconds), int64(nanos)).UTC(), i
+}
+
+func ownTimeAt(row string, i int) (t time.Time, behind int) {
 	own, i := textAt(row, i)
-	var t time.Time
 	if err := t.UnmarshalBinary([]byte(own)); err != nil {
 		panic("state: a packed time cannot be read: " + err.Error())
 	}

@@ -114,8 +114,7 @@ func TestPackedRecordsComeBack(t *testing.T) {
 		"the last of 32 bit": time.Unix(1<<32-1, 0).UTC(),
 		"behind 32 bits":     time.Unix(1<<32, 0).UTC(),
 		"a nanosecond":       time.Unix(0, 1).UTC(),
-		"the last of 34 bit": time.Unix(1<<34-1, 999_999_999).UTC(),
-		"behind 34 bits":     time.Unix(1<<34, 0).UTC(),
+		"the last there is":  time.Unix(1<<32-1, 999_999_999).UTC(),
 	} {
 		t.Run("a time "+name, func(t *testing.T) {
 			v := newPackedView(Workspaces)
