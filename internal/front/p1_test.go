@@ -2,27 +2,19 @@ package front_test
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"carrel/internal/api/shape"
 	"carrel/internal/api/workspaces"
-	"carrel/internal/audit"
-	"carrel/internal/clock"
-	"carrel/internal/evidence"
 	"carrel/internal/front"
 	"carrel/internal/identity/identitytest"
 	"carrel/internal/service"
-	"carrel/internal/state"
 )
 
 // BenchmarkP1 is what authorization adds to a signed describe of a page of 25: a user's twenty statements, evaluated, and the decision in the
@@ -31,49 +23,14 @@ import (
 func BenchmarkP1(b *testing.B) {
 	const rounds, each = 5, 3000
 	h := newHouse(b)
-	key, err := evidence.GenerateKey(rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	log, err := evidence.Open(filepath.Join(b.TempDir(), "evidence"), key, clock.System{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	trail, err := audit.Open(audit.Config{Dir: filepath.Join(b.TempDir(), "audit"), Evidence: log, Clock: clock.System{}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- trail.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
-	h.Audit = trail
+	h.Audit = openTrail(b)
 
-	out := &workspaces.DescribeWorkspacesOutput{NextToken: shape.Ptr("more")}
-	for i := range 25 {
-		out.Workspaces = append(out.Workspaces, workspaces.Workspace{WorkspaceId: shape.Ptr(fmt.Sprintf("ws-%09d", i)), DirectoryId: shape.Ptr("d-90670ca44e"),
-			UserName: shape.Ptr("ada"), IpAddress: shape.Ptr("10.0.0.7"), BundleId: shape.Ptr("wsb-bh8rsxt14"), SubnetId: shape.Ptr("subnet-0a1b2c3d4e5f60718"), ComputerName: shape.Ptr("IP-0A000007")})
-	}
+	out := describedPage()
 	op := workspaces.DescribeWorkspaces.Operation
 	h.Handlers[op] = func(context.Context, service.Call, any) (any, error) { return out, nil }
 
-	var statements []string
-	for i := range 19 {
-		statements = append(statements, fmt.Sprintf(`{"Effect":"Allow","Action":["workspaces:Describe*","workspaces:Start*"],"Resource":"arn:aws:workspaces:*:*:workspace/ws-%02d*","Condition":{"StringEquals":{"aws:ResourceTag/Team":"team-%d"}}}`, i, i))
-	}
-	statements = append(statements, `{"Effect":"Allow","Action":"workspaces:Describe*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":["192.0.2.0/24","127.0.0.0/8","::1/128"]}}}`)
-	id := identitytest.AddUser(b, h.db, "measured")
-	if _, err := h.db.Update(b.Context(), func(tx *state.Tx) error {
-		old, _ := state.Get(tx, state.Users, string(id))
-		u := state.Clone(old)
-		u.Inline = map[string]string{"Own": `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`}
-		state.Put(tx, state.Users, u)
-		return nil
-	}); err != nil {
-		b.Fatal(err)
-	}
 	bare := smallestCall(b, op)
-	bare.sign(b, signer(identitytest.AddKey(b, h.db, id), op), time.Now())
+	bare.sign(b, signer(identitytest.AddKey(b, h.db, addMeasured(b, h.db)), op), time.Now())
 	server := httptest.NewTLSServer(h.Door)
 	defer server.Close()
 	client := server.Client()
