@@ -61,8 +61,26 @@ func Hex(r io.Reader, n int) string { return draw(r, hex16, n) }
 
 // UUID makes a random UUID (RFC 9562, version 4): "0b5b4b1e-7c1e-4f0e-9a63-0f6f6b7b1f5c".
 func UUID(r io.Reader) string {
-	h := []byte(draw(r, hex16, 32))
-	h[12] = '4'
-	h[16] = hex16[8+(strings.IndexByte(hex16, h[16])&3)]
-	return string(h[:8]) + "-" + string(h[8:12]) + "-" + string(h[12:16]) + "-" + string(h[16:20]) + "-" + string(h[20:])
+	var buf [32]byte
+	if _, err := io.ReadFull(r, buf[:]); err != nil {
+		panic(fmt.Sprintf("ident: no randomness: %v", err))
+	}
+	var id [36]byte
+	at := 0
+	for i, b := range buf {
+		switch i {
+		case 8, 12, 16, 20:
+			id[at] = '-'
+			at++
+		}
+		switch b &= 15; i {
+		case 12:
+			b = 4
+		case 16:
+			b = 8 + b&3
+		}
+		id[at] = hex16[b]
+		at++
+	}
+	return string(id[:])
 }

@@ -1,6 +1,7 @@
 package ident
 
 import (
+	"bytes"
 	"crypto/rand"
 	"testing"
 )
@@ -27,6 +28,13 @@ func TestIdsAreMadeAndReadBack(t *testing.T) {
 }
 
 func TestUUIDIsVersion4(t *testing.T) {
+	var random [32]byte
+	for i := range random {
+		random[i] = byte(i * 17)
+	}
+	if u := UUID(bytes.NewReader(random[:])); u != "01234567-89ab-4def-8123-456789abcdef" {
+		t.Errorf("%q", u)
+	}
 	for range 64 {
 		u := UUID(rand.Reader)
 		if len(u) != 36 || u[14] != '4' || (u[19] != '8' && u[19] != '9' && u[19] != 'a' && u[19] != 'b') {
