@@ -6,6 +6,7 @@ package metrics
 import (
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,18 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	steps    *prometheus.CounterVec
+
+	mu sync.RWMutex
+	// calls are the members of requests and seconds that there are; to look one up by its labels takes Prometheus several times what counting does.
+	calls map[call]counted
+}
+
+// call is what is counted together; its members are labels.
+type call struct{ service, operation, code string }
+
+type counted struct {
+	requests prometheus.Counter
+	seconds  prometheus.Observer
 }
 
 // New makes the set with Go's and the process's own metrics in it.
@@ -28,6 +41,7 @@ func New(version string) *Metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "carrel_api_requests_total", Help: "API requests by service, operation and error code (empty: success)."}, []string{"service", "operation", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "carrel_api_request_seconds", Help: "Time from a request's first byte read to its answer, in seconds.",
 			Buckets: prometheus.ExponentialBuckets(0.00005, 2.5, 14)}, []string{"service", "operation"}),
+		calls: map[call]counted{},
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "carrel_reconcile_steps_total", Help: "Reconciler steps by plan, step and outcome (ok, error)."}, []string{"plan", "step", "outcome"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "carrel_build_info", Help: "1, labelled with the version.", ConstLabels: prometheus.Labels{"version": version}})
@@ -43,8 +57,18 @@ func (m *Metrics) Gauge(name, help string, read func() float64) {
 
 // Request counts one API request. Labels come from the model's operations only, never from what a client sent.
 func (m *Metrics) Request(service, operation, code string, took time.Duration) {
-	m.requests.WithLabelValues(service, operation, code).Inc()
-	m.seconds.WithLabelValues(service, operation).Observe(took.Seconds())
+	c := call{service, operation, code}
+	m.mu.RLock()
+	have, ok := m.calls[c]
+	m.mu.RUnlock()
+	if !ok {
+		have = counted{m.requests.WithLabelValues(service, operation, code), m.seconds.WithLabelValues(service, operation)}
+		m.mu.Lock()
+		m.calls[c] = have
+		m.mu.Unlock()
+	}
+	have.requests.Inc()
+	have.seconds.Observe(took.Seconds())
 }
 
 // Step counts one reconciler step.
