@@ -31,6 +31,7 @@ type Authorizer struct {
 	Encode func(ctx context.Context, text string) (string, error)
 
 	subjects atomic.Pointer[subjects]
+	second   atomic.Pointer[second]
 	pool     sync.Pool
 }
 

@@ -119,8 +119,9 @@ func (a *Authorizer) setCircumstances(d *Decision, c *Circumstances, region stri
 		r.Set(keySourceIP, source)
 	}
 	r.Set(keySecureTransport, strconv.FormatBool(c.TLS))
-	r.Set(keyCurrentTime, c.Now.UTC().Format(timeLayout))
-	r.Set(keyEpochTime, strconv.FormatInt(c.Now.Unix(), 10))
+	now := a.secondOf(c.Now)
+	r.Set(keyCurrentTime, now.current)
+	r.Set(keyEpochTime, now.epoch)
 	r.Set(keyRequestedRegion, region)
 	if d.op != nil && d.op.Service.Name == "ec2" {
 		r.Set(keyEC2Region, region)
@@ -132,4 +133,21 @@ func (a *Authorizer) setCircumstances(d *Decision, c *Circumstances, region stri
 	if c.Referer != "" {
 		r.Set(keyReferer, c.Referer)
 	}
+}
+
+// second is a second in the words of its condition keys.
+type second struct {
+	unix           int64
+	current, epoch string
+}
+
+// secondOf is the second of now. Most requests come within that of the one before.
+func (a *Authorizer) secondOf(now time.Time) *second {
+	unix := now.Unix()
+	if s := a.second.Load(); s != nil && s.unix == unix {
+		return s
+	}
+	s := &second{unix: unix, current: now.UTC().Format(timeLayout), epoch: strconv.FormatInt(unix, 10)}
+	a.second.Store(s)
+	return s
 }

@@ -166,7 +166,7 @@ func optional(b []byte, name, value string) []byte {
 // appendText appends s as a JSON string: as it is where nothing in it needs an escape.
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+		if !plain[s[i]] {
 			text, err := json.Marshal(s)
 			if err != nil {
 				return append(b, `""`...) // A string can always be written.
@@ -178,3 +178,11 @@ func appendText(b []byte, s string) []byte {
 	b = append(b, s...)
 	return append(b, '"')
 }
+
+// plain are the bytes that encoding/json writes as they are.
+var plain = func() (is [256]bool) {
+	for c := ' '; c <= '~'; c++ {
+		is[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
+	}
+	return is
+}()
