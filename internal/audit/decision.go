@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,10 +58,25 @@ func WrittenDecision(object []byte) (Document, error) {
 	if n := len(object); n < 2 || n > MaxDecision || object[0] != '{' || object[n-1] != '}' {
 		return DecisionDocument(object)
 	}
-	for _, c := range object {
-		if c < ' ' || c > '~' {
-			return DecisionDocument(object)
-		}
+	if !printable(object) {
+		return DecisionDocument(object)
 	}
 	return Document{raw: object}, nil
+}
+
+// printable tells whether b is printable ASCII and nothing else, eight bytes at a time.
+func printable(b []byte) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(b) >= 8; b = b[8:] {
+		// A byte below the blank borrows, one behind the tilde carries or has the high bit. Neither happens beside it where no byte is such a one.
+		if w := binary.LittleEndian.Uint64(b); (w|(w-' '*each)|(w+each))&high != 0 {
+			return false
+		}
+	}
+	for _, c := range b {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }

@@ -106,6 +106,9 @@ type entry struct {
 	durable bool
 }
 
+// usualRecord is what most records of a call with a policy's decision fit into, in bytes.
+const usualRecord = 3 << 10
+
 // Open makes the directory ready to be appended to. What a crash left incomplete at its end is cut off. It refuses a directory
 // whose last record is not what the chain or the last signed digest says, and changes nothing then.
 func Open(cfg Config) (*Writer, error) {
@@ -114,7 +117,7 @@ func Open(cfg Config) (*Writer, error) {
 	}
 	cfg.defaults()
 	w := &Writer{cfg: cfg, wake: make(chan struct{}, 1)}
-	w.pool.New = func() any { return &entry{done: make(chan error, 1)} }
+	w.pool.New = func() any { return &entry{json: make([]byte, 0, usualRecord), done: make(chan error, 1)} }
 	w.tail = tail{dir: cfg.Dir, disk: osDisk{cfg.Dir}}
 	if err := w.tail.load(); err != nil {
 		return nil, fmt.Errorf("open audit log %s: %w", cfg.Dir, err)
