@@ -997,11 +997,25 @@ func BenchmarkChainLine(b *testing.B) {
 	}
 }
 
+func TestParametersInUsedMemory(t *testing.T) {
+	op := testOperation()
+	memory := []byte("what stood here before")
+	for _, in := range []*testInput{fullInput(), {}, {DirectoryId: shape.Ptr("d-2")}, {DirectoryId: shape.Ptr(strings.Repeat("x", 3000))}, {}, {Rate: shape.Ptr(0.5)}, fullInput()} {
+		if got, want := ParametersIn(&memory, op, in).String(), Parameters(op, in).String(); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+	if got := ParametersIn(&memory, nil, fullInput()).String(); got != "null" {
+		t.Error(got)
+	}
+}
+
 func BenchmarkParameters(b *testing.B) {
 	op, in := testOperation(), fullInput()
+	var memory []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		Parameters(op, in)
+		ParametersIn(&memory, op, in)
 	}
 }
 

@@ -29,10 +29,16 @@ const (
 // "truncated" says so, and values behind the limit read TRUNCATED. Input without any member is null.
 // A value that does not fit its descriptor is hidden too: better to show too little than a secret.
 func Parameters(op *shape.Operation, input any) Document {
+	var memory []byte
+	return ParametersIn(&memory, op, input)
+}
+
+// ParametersIn is Parameters, written over memory, which grows when it must. The document is good until memory is written over again.
+func ParametersIn(memory *[]byte, op *shape.Operation, input any) Document {
 	if op == nil {
 		return Document{}
 	}
-	return render(op.Input, input)
+	return render(memory, op.Input, input)
 }
 
 // Elements renders an operation's typed output as CloudTrail's responseElements, like Parameters.
@@ -40,10 +46,11 @@ func Elements(op *shape.Operation, output any) Document {
 	if op == nil {
 		return Document{}
 	}
-	return render(op.Output, output)
+	var memory []byte
+	return render(&memory, op.Output, output)
 }
 
-func render(s *shape.Shape, value any) Document {
+func render(memory *[]byte, s *shape.Shape, value any) Document {
 	if s == nil || value == nil || s.Kind != shape.Structure {
 		return Document{}
 	}
@@ -54,11 +61,12 @@ func render(s *shape.Shape, value any) Document {
 		}
 		v = v.Elem()
 	}
-	r := renderer{buf: make([]byte, 0, 512)}
+	r := renderer{buf: slices.Grow((*memory)[:0], 512)}
 	r.value(s, v)
 	if r.cut && r.buf[len(r.buf)-1] == '}' {
 		r.buf = append(r.buf[:len(r.buf)-1], `,"truncated":true}`...)
 	}
+	*memory = r.buf
 	if string(r.buf) == "{}" {
 		return Document{}
 	}

@@ -2,6 +2,7 @@ package front
 
 import (
 	"encoding/json"
+	"slices"
 
 	"carrel/internal/analysis"
 	"carrel/internal/audit"
@@ -11,12 +12,16 @@ import (
 // maxDecision is how long the document of a decision may be; audit takes 32 KiB, and escapes make some longer.
 const maxDecision = 24 << 10
 
-// decision is the document of a call's decision for its record; the zero Document when nothing was decided.
-func (d *Door) decision(x *exchange) audit.Document {
-	text := decisionJSON(x.decision, x.id)
+// decision is the document of a call's decision for its record, written over memory; the zero Document when nothing was decided.
+func (d *Door) decision(memory *[]byte, x *exchange) audit.Document {
+	if x.decision == nil {
+		return audit.Document{}
+	}
+	text := decisionJSON((*memory)[:0], x.decision, x.id)
 	if text == nil {
 		return audit.Document{}
 	}
+	*memory = text
 	doc, err := audit.WrittenDecision(text)
 	if err != nil {
 		d.Log.Error("decision not recorded", "request", x.id, "error", err)
@@ -24,14 +29,12 @@ func (d *Door) decision(x *exchange) audit.Document {
 	return doc
 }
 
-// decisionJSON is what the record of a call keeps of its decision: authz's explanation with the request's id, and after a denial the nearest allow.
-// Nil when nothing was decided. One that would be too long keeps its last checks, whole, and says that it was shortened.
-func decisionJSON(d *authz.Decision, id string) []byte {
-	if d == nil {
-		return nil
-	}
+// decisionJSON appends to the empty b what the record of a call keeps of its decision: authz's explanation with the request's id, and after a denial
+// the nearest allow. One that would be too long keeps its last checks, whole, and says that it was shortened.
+// Nil when that is too long, too.
+func decisionJSON(b []byte, d *authz.Decision, id string) []byte {
 	// The id is ours: a UUID.
-	b := append(make([]byte, 0, 2<<10), `{"id":"`...)
+	b = append(slices.Grow(b, 2<<10), `{"id":"`...)
 	b = append(append(b, id...), `",`...)
 	from := len(b)
 	b = d.AppendJSON(b)

@@ -24,7 +24,8 @@ import (
 type Auditor interface {
 	// Health is the error of the last attempt to write, or nil.
 	Health() error
-	// Write keeps rec. durable: it returns once the record is on disk.
+	// Write keeps what rec says. durable: it returns once the record is on disk. Afterwards rec, and what its documents stand in, is used for
+	// another record.
 	Write(ctx context.Context, rec *audit.Record, durable bool) error
 }
 

@@ -31,6 +31,8 @@ type exchange struct {
 	output        any
 	// lent is what to run when the output has been encoded (service.Call.Lend).
 	lent []func()
+	// length is the answer's Content-Length.
+	length [1]string
 
 	// err ends the chain.
 	err *awserr.Error

@@ -72,7 +72,18 @@ func (l *ledger) Write(_ context.Context, rec *audit.Record, durable bool) error
 	if err := rec.Check(); err != nil {
 		return err
 	}
-	l.records, l.durable = append(l.records, rec), append(l.durable, durable)
+	kept := *rec
+	if rec.TLS != nil {
+		details := *rec.TLS
+		kept.TLS = &details
+	}
+	// What the documents stand in is used for other records from now on.
+	for _, doc := range []*audit.Document{&kept.RequestParameters, &kept.ResponseElements, &kept.Decision} {
+		if err := doc.UnmarshalJSON([]byte(doc.String())); err != nil {
+			return err
+		}
+	}
+	l.records, l.durable = append(l.records, &kept), append(l.durable, durable)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"carrel/internal/api/shape"
 	"carrel/internal/audit"
@@ -46,7 +47,8 @@ func (d *Door) reply(ctx context.Context, w http.ResponseWriter, x *exchange) {
 		h.Set("Connection", "close")
 	}
 	// A length spares the client chunks, and the answer goes out in one piece.
-	h["Content-Length"] = []string{strconv.Itoa(len(out.Body))}
+	x.length[0] = strconv.Itoa(len(out.Body))
+	h["Content-Length"] = x.length[:]
 	w.WriteHeader(out.Status)
 	writeWhole(w, x.req, out.Body)
 	if x.req.ProtoMajor == 1 {
@@ -62,30 +64,50 @@ func (d *Door) record(ctx context.Context, x *exchange) {
 	if !d.recorded(x) {
 		return
 	}
-	rec := d.event(x)
+	n := allNotes.Get().(*notes)
+	rec := d.event(x, n)
 	if err := d.Audit.Write(context.WithoutCancel(ctx), rec, d.awaited(x)); err != nil {
 		d.Log.Error("audit record not written", "request", x.id, "operation", rec.EventName, "error", err)
 		if x.err == nil && d.AuditFailure != audit.Continue {
 			x.err = awserr.Fault(err)
 		}
 	}
+	n.release()
 }
 
-func (d *Door) event(x *exchange) *audit.Record {
-	rec := &audit.Record{
+// notes is what a record is made in; it is used again for another.
+type notes struct {
+	record               audit.Record
+	tls                  audit.TLSDetails
+	decision, parameters []byte
+}
+
+var allNotes = sync.Pool{New: func() any { return &notes{} }}
+
+// release ends the record. A rare large one must not hold on to its memory for ever.
+func (n *notes) release() {
+	if n.record, n.tls = (audit.Record{}), (audit.TLSDetails{}); cap(n.decision)+cap(n.parameters) <= 64<<10 {
+		allNotes.Put(n)
+	}
+}
+
+// event makes the record of a call in n.
+func (d *Door) event(x *exchange, n *notes) *audit.Record {
+	rec := &n.record
+	*rec = audit.Record{
 		UserIdentity: userIdentity(x),
 		EventTime:    x.started, EventSource: "unknown", EventName: "Unknown", AWSRegion: d.Region,
 		SourceIPAddress: x.peer.String(), UserAgent: x.req.UserAgent(),
 		RequestID: x.id, EventID: ident.UUID(d.Rand), RecipientAccountID: d.AccountID,
-		TLS: tlsDetails(x.req), Decision: d.decision(x),
+		TLS: n.tlsDetails(x.req), Decision: d.decision(&n.decision, x),
 	}
 	if x.service != nil {
-		rec.EventSource = x.service.Name + ".amazonaws.com"
+		rec.EventSource = eventSource(x.service)
 	}
 	if x.op != nil {
 		rec.EventName, rec.ReadOnly = x.op.Name, x.op.ReadOnly
 		if x.input != nil {
-			rec.RequestParameters = audit.Parameters(x.op, x.input)
+			rec.RequestParameters = audit.ParametersIn(&n.parameters, x.op, x.input)
 		}
 		if x.output != nil && x.err == nil && answered(x.op) {
 			rec.ResponseElements = audit.Elements(x.op, x.output)
@@ -97,7 +119,19 @@ func (d *Door) event(x *exchange) *audit.Record {
 	return rec
 }
 
-func tlsDetails(r *http.Request) *audit.TLSDetails {
+// eventSources are the names of the services in records.
+var eventSources sync.Map
+
+func eventSource(s *shape.Service) string {
+	if name, ok := eventSources.Load(s); ok {
+		return name.(string)
+	}
+	name := s.Name + ".amazonaws.com"
+	eventSources.Store(s, name)
+	return name
+}
+
+func (n *notes) tlsDetails(r *http.Request) *audit.TLSDetails {
 	if r.TLS == nil {
 		return nil
 	}
@@ -109,7 +143,8 @@ func tlsDetails(r *http.Request) *audit.TLSDetails {
 	if !ok {
 		suite = tls.CipherSuiteName(r.TLS.CipherSuite)
 	}
-	return &audit.TLSDetails{Version: version, CipherSuite: suite, ClientProvidedHostHeader: r.Host}
+	n.tls = audit.TLSDetails{Version: version, CipherSuite: suite, ClientProvidedHostHeader: r.Host}
+	return &n.tls
 }
 
 // suites are the names of the cipher suites; tls.CipherSuiteName makes the whole list anew for each name.
