@@ -270,9 +270,14 @@ func lowerToken(s string) bool {
 }
 
 // tokenByte is RFC 9110's tchar.
-func tokenByte(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-}
+func tokenByte(c byte) bool { return tokens[c] }
+
+var tokens = func() (is [256]bool) {
+	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		is[c] = true
+	}
+	return is
+}()
 
 // canonicalKey tells whether name is as net/http writes it. Header keys that are not could carry the same header twice.
 func canonicalKey(name string) bool {
