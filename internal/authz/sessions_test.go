@@ -431,7 +431,11 @@ func TestASessionNeverExceedsItsRoleAndItsPolicy(t *testing.T) {
 		owner, limit, fence := w.user("owner", own), w.user("limit", session), w.user("fence", bound)
 		role := w.role(fmt.Sprint("r", i), "", of(own))
 		boundary := w.managed(fmt.Sprint("b", i), bound)
-		bounded := &state.Role{ID: role.ID[:len(role.ID)-2] + "XX", Name: fmt.Sprint("x", i), Path: "/", Permissions: of(own), Boundary: boundary}
+		other := role.ID[:len(role.ID)-1] + "A"
+		if other == role.ID {
+			other = role.ID[:len(role.ID)-1] + "B"
+		}
+		bounded := &state.Role{ID: other, Name: fmt.Sprint("x", i), Path: "/", Permissions: of(own), Boundary: boundary}
 		w.update(func(tx *state.Tx) { state.Put(tx, state.Roles, bounded) })
 		free, cut := identity.Session{RoleID: role.ID, Name: "s"}, identity.Session{RoleID: role.ID, Name: "s", Policy: session}
 		who := map[string]identity.Principal{"free": w.session(free), "cut": w.session(cut), "bounded": w.session(identity.Session{RoleID: bounded.ID, Name: "s", Policy: session}),
