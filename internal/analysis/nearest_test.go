@@ -128,6 +128,9 @@ func (w *small) apply(t *testing.T, changes []Change) *small {
 	return c
 }
 
+// okta is an identity provider that vouches for somebody.
+const okta = "arn:aws:iam::123456789012:saml-provider/okta"
+
 // generator makes small worlds.
 type generator struct{ *rand.Rand }
 
@@ -150,6 +153,9 @@ func (g generator) statement(k policy.Kind) policy.Statement {
 	}
 	if namesPrincipals(k) {
 		s.Principals = []policy.PrincipalName{{Type: "AWS", Value: g.of("*", ada, desk, "arn:aws:iam::123456789012:root", "arn:aws:iam::999999999999:root", "arn:aws:sts::123456789012:assumed-role/desk/late")}}
+		if k == policy.Trust && g.IntN(4) == 0 {
+			s.Principals = []policy.PrincipalName{{Type: "Federated", Value: g.of(okta, okta+"2")}}
+		}
 	}
 	for range g.IntN(3) * g.IntN(2) {
 		c := policy.Condition{Operator: g.of("Bool", "BoolIfExists"), Key: "aws:MultiFactorAuthPresent", Values: []string{g.of("true", "false")}}
@@ -188,7 +194,8 @@ func (g generator) world(t *testing.T) *small {
 		{Type: policy.User, Account: account, ARN: ada, ID: "AIDAEXAMPLEEXAMPLE01"},
 		{Type: policy.RoleSession, Account: account, ARN: "arn:aws:sts::123456789012:assumed-role/desk/late", Issuer: desk, IssuerID: "AROAEXAMPLEEXAMPLE01"},
 		{Type: policy.FederatedUser, Account: account, ARN: "arn:aws:sts::123456789012:federated-user/guest", Issuer: ada, IssuerID: "AIDAEXAMPLEEXAMPLE01"},
-	}[g.IntN(5)]
+		{Type: policy.Federated, Name: okta},
+	}[g.IntN(6)]
 	if r.Principal.Type == policy.User {
 		r.Set(policy.NewKey("aws:username"), "ada")
 	}
@@ -206,7 +213,7 @@ func (g generator) world(t *testing.T) *small {
 		}
 		w.docs[k] = g.documents(t, k)
 	}
-	if g.IntN(3) == 0 {
+	if g.IntN(3) == 0 || r.Principal.Type == policy.Federated {
 		w.docs[policy.Trust] = g.documents(t, policy.Trust)
 		r.Action = policy.NewAction("sts:AssumeRole")
 		r.SetResource(desk)

@@ -187,6 +187,7 @@ const (
 	skipNone      = "refused before anything was decided, or recorded without its decision"
 	skipFree      = "no policy has a say"
 	skipStranger  = "the caller is nobody of the account"
+	skipVouched   = "an identity provider vouched for the caller: only the role's trust policy has a say, which no proposal changes"
 	skipGone      = "the user or role does not exist any more"
 	skipRole      = "the role that was to be assumed does not exist any more"
 	skipShortened = "the decision was too long to be recorded whole"
@@ -223,6 +224,9 @@ func (r *Replay) Add(e *audit.Event) {
 	}
 	by, why := r.caller(&e.Record.UserIdentity)
 	switch {
+	case vouched(&e.Record):
+		r.out.Skipped[skipVouched]++
+		return
 	case why != "":
 		r.out.Skipped[why]++
 		return
@@ -239,6 +243,11 @@ func (r *Replay) Add(e *audit.Event) {
 			return
 		}
 	}
+}
+
+// vouched tells of the calls in which it is decided about an identity provider's word, and not about who has signed, if anybody has.
+func vouched(r *audit.Record) bool {
+	return r.EventSource == "sts.amazonaws.com" && (r.EventName == "AssumeRoleWithSAML" || r.EventName == "AssumeRoleWithWebIdentity")
 }
 
 // caller is who made a recorded call, and the member whose policies are asked.

@@ -182,6 +182,12 @@ func TestWhatCannotBeAskedAgainIsCounted(t *testing.T) {
 		{"a user who was deleted", func(e *audit.Event) { e.Record.UserIdentity.PrincipalID = "AIDAGONEGONEGONEGONE" }, skipGone},
 		{"a user made again under the name", func(e *audit.Event) { e.Record.UserIdentity.PrincipalID = "AIDAEXAMPLEEXAMPLE99" }, skipGone},
 		{"a caller without credentials of the account", func(e *audit.Event) { e.Record.UserIdentity.Type = "WebIdentityUser" }, skipStranger},
+		{"somebody for whom an identity provider vouched", func(e *audit.Event) {
+			e.Record.EventSource, e.Record.EventName, e.Record.UserIdentity.Type = "sts.amazonaws.com", "AssumeRoleWithWebIdentity", "WebIdentityUser"
+		}, skipVouched},
+		{"such a call that somebody signed all the same", func(e *audit.Event) {
+			e.Record.EventSource, e.Record.EventName = "sts.amazonaws.com", "AssumeRoleWithSAML"
+		}, skipVouched},
 		{"an operation that is everybody's", func(e *audit.Event) {
 			e.Raw = json.RawMessage(`{"additionalEventData":{"decision":{"id":"x","allowed":true}}}`)
 		}, skipFree},

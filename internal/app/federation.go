@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"carrel/internal/authz"
@@ -25,14 +24,12 @@ func (h *house) federation(sts *svcsts.Service) *svcsts.Federation {
 // trust has authz read trust policies for sts.
 type trust struct{ authz *authz.Authorizer }
 
-// MayAssume asks under the circumstances of the request, which come with ctx from the door: without them nothing is allowed.
+// MayAssume asks under the circumstances of the request, which come with ctx from the door: without them nothing is allowed. The door records what was
+// decided.
 func (t trust) MayAssume(ctx context.Context, q *svcsts.TrustQuestion) error {
-	at := authz.CircumstancesOf(ctx)
-	if at == nil {
-		return errors.New("the circumstances of the request are not known")
+	asked := &authz.Assumption{Op: q.Operation, RoleARN: q.RoleARN, Provider: q.Provider, Actions: q.Actions, Keys: q.Keys}
+	if q.Role != nil {
+		asked.Role = q.Role.ID
 	}
-	if !t.authz.MayAssume(&authz.Assumption{Role: q.Role, Provider: q.Provider, Actions: []string{q.Action}, Keys: q.Keys, Circumstances: at}) {
-		return errors.New("the role's trust policy, or that of the VPC endpoint, does not allow it")
-	}
-	return nil
+	return t.authz.MayAssume(ctx, asked)
 }

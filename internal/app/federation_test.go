@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"carrel/internal/api/sts"
 	"carrel/internal/authz"
 	"carrel/internal/clock"
 	"carrel/internal/ident"
@@ -24,11 +25,12 @@ func TestTrustPoliciesAreAskedUnderTheCircumstancesOfTheRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	decider := trust{&authz.Authorizer{DB: db, Account: identitytest.Account, Region: identitytest.Region, Partition: identitytest.Partition}}
-	q := svcsts.TrustQuestion{Role: role, RoleARN: "arn:aws:iam::123456789012:role/desk", Provider: provider, Action: "sts:AssumeRoleWithSAML", Keys: map[string][]string{"saml:sub": {"ada"}}}
+	q := svcsts.TrustQuestion{Operation: sts.AssumeRoleWithSAML.Operation, Role: role, RoleARN: "arn:aws:iam::123456789012:role/desk", Provider: provider, Actions: []string{"sts:AssumeRoleWithSAML"}, Keys: map[string][]string{"saml:sub": {"ada"}}}
 	at := &authz.Circumstances{Now: clock.System{}.Now(), TLS: true}
-	ctx := authz.WithCircumstances(t.Context(), at)
-	if err := decider.MayAssume(ctx, &q); err != nil {
-		t.Error(err)
+	later := &authz.Later{Circumstances: at}
+	ctx := authz.WithLater(t.Context(), later)
+	if err := decider.MayAssume(ctx, &q); err != nil || later.Decision == nil || !later.Decision.Allowed {
+		t.Error(err, later.Decision)
 	}
 	t.Run("not without circumstances", func(t *testing.T) {
 		if err := decider.MayAssume(t.Context(), &q); err == nil || !strings.Contains(err.Error(), "circumstances") {
@@ -36,14 +38,14 @@ func TestTrustPoliciesAreAskedUnderTheCircumstancesOfTheRequest(t *testing.T) {
 		}
 	})
 	t.Run("not under others", func(t *testing.T) {
-		if decider.MayAssume(authz.WithCircumstances(t.Context(), &authz.Circumstances{Now: at.Now}), &q) == nil {
+		if decider.MayAssume(authz.WithLater(t.Context(), &authz.Later{Circumstances: &authz.Circumstances{Now: at.Now}}), &q) == nil {
 			t.Error("allowed")
 		}
 	})
 	t.Run("not for somebody else, nor for something else", func(t *testing.T) {
-		other, more := q, q
-		other.Keys, more.Action = map[string][]string{"saml:sub": {"bob"}}, "sts:TagSession"
-		if decider.MayAssume(ctx, &other) == nil || decider.MayAssume(ctx, &more) == nil {
+		other, more, none := q, q, q
+		other.Keys, more.Actions, none.Role = map[string][]string{"saml:sub": {"bob"}}, append(q.Actions, "sts:TagSession"), nil
+		if decider.MayAssume(ctx, &other) == nil || decider.MayAssume(ctx, &more) == nil || decider.MayAssume(ctx, &none) == nil {
 			t.Error("allowed")
 		}
 	})

@@ -80,13 +80,19 @@ func (a *Authorizer) Decide(ask *Ask) *Decision {
 	return d
 }
 
-// begin takes a Decision and fills in who asks, and under which circumstances.
-func (a *Authorizer) begin(ask *Ask) *Decision {
+// take takes a Decision that nobody uses.
+func (a *Authorizer) take() *Decision {
 	d, _ := a.pool.Get().(*Decision)
 	if d == nil {
 		d = &Decision{}
 	}
 	d.owner = a
+	return d
+}
+
+// begin takes a Decision and fills in who asks, and under which circumstances.
+func (a *Authorizer) begin(ask *Ask) *Decision {
+	d := a.take()
 	d.principal, d.op = ask.Principal, ask.Op
 	d.action = actionOf(ask.Op)
 	d.snapshot = a.DB.Snapshot()
@@ -186,6 +192,9 @@ func (d *Decision) Denial(ctx context.Context) *awserr.Error {
 	action := d.action.String()
 	if n := len(d.Checks); n > 0 {
 		action = d.Checks[n-1].Action
+	}
+	if d.principal.IsZero() {
+		return d.notVouchedFor(action)
 	}
 	text := "User: " + d.principal.ARN() + " is not authorized to perform: " + action
 	if d.Resource != "" {

@@ -95,6 +95,9 @@ func (d *Decision) matches(c *Check) iter.Seq[Match] {
 	}
 }
 
+// Key gives the values of a condition key that all checks had, none when it is missing.
+func (d *Decision) Key(name string) []string { return d.request.Values(policy.NewKey(name)) }
+
 // Question is the check that was denied, as it was asked, for whoever looks for what would have allowed it: the request, all policies, and the
 // documents that a kind of policy was compiled from. Nil when nothing was asked, or all was allowed.
 func (d *Decision) Question() (*policy.Request, *policy.Set, func(policy.Kind) []permissions.Source) {

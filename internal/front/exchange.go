@@ -25,7 +25,7 @@ type exchange struct {
 	principal identity.Principal
 	op        *shape.Operation
 	input     any
-	// circumstances and decision are authorize's; decision is nil before it.
+	// circumstances and decision are authorize's; decision is nil before it. What an identity provider's word is the credential for is decided in handle.
 	circumstances authz.Circumstances
 	decision      *authz.Decision
 	output        any
@@ -36,6 +36,17 @@ type exchange struct {
 
 	// err ends the chain.
 	err *awserr.Error
+}
+
+// decide takes in what was decided, in place of what was before; nil: nothing was.
+func (x *exchange) decide(d *authz.Decision) {
+	if d == nil {
+		return
+	}
+	if x.decision != nil {
+		x.decision.Release()
+	}
+	x.decision = d
 }
 
 // lend is a handler's service.Call.Lend.

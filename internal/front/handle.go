@@ -18,9 +18,11 @@ func (d *Door) handle(ctx context.Context, x *exchange) *awserr.Error {
 	if err := d.recordable(x.op); err != nil {
 		return err
 	}
-	if x.principal.IsZero() {
-		// Nothing was decided yet: whoever verifies the provider's word asks authz, under these circumstances.
-		ctx = authz.WithCircumstances(ctx, &x.circumstances)
+	if x.op.Unsigned {
+		// Nothing was decided yet: whoever verifies the provider's word asks authz, under these circumstances. Who has signed it all the same counts for nothing.
+		later := &authz.Later{Circumstances: &x.circumstances}
+		ctx = authz.WithLater(ctx, later)
+		defer func() { x.decide(later.Decision) }()
 	}
 	out, err := h(ctx, service.Call{Principal: x.principal, RequestID: x.id, Source: x.peer, Lend: x.lend}, x.input)
 	if err != nil {

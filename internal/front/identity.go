@@ -22,7 +22,7 @@ type signer struct {
 func userIdentity(x *exchange) audit.UserIdentity {
 	p := x.principal
 	if p.IsZero() {
-		return vouchedFor(x.op, x.output)
+		return vouchedFor(x)
 	}
 	s := signer{kind: p.Type(), id: p.UserID(), arn: p.ARN(), account: p.AccountID(), key: p.AccessKeyID(), name: p.Name(),
 		user: string(p.User()), role: string(p.Role()), issuer: p.Issuer(), session: p.Session()}
@@ -72,26 +72,37 @@ func federation(s *identity.Session) *audit.Federation {
 	return f
 }
 
-// vouchedFor is who calls AssumeRoleWithSAML or AssumeRoleWithWebIdentity: what the verified word of the provider says, which the output has. A call
-// that failed says nothing that anybody has verified. An operation of another name is called by nobody known.
-func vouchedFor(op *shape.Operation, output any) audit.UserIdentity {
-	switch op {
+// vouchedFor is who calls AssumeRoleWithSAML or AssumeRoleWithWebIdentity: what the verified word of the provider says, which the decision about it has.
+// A call about which nothing was decided says nothing that anybody has verified. An operation of another name is called by nobody known.
+func vouchedFor(x *exchange) audit.UserIdentity {
+	var u audit.UserIdentity
+	switch x.op {
 	case sts.AssumeRoleWithSAML.Operation:
-		u := audit.UserIdentity{Type: "SAMLUser"}
-		if out, ok := output.(*sts.AssumeRoleWithSAMLOutput); ok && out != nil {
-			u.IdentityProvider, u.UserName = shape.Val(out.NameQualifier), shape.Val(out.Subject)
-			u.PrincipalID = u.IdentityProvider + ":" + u.UserName
-		}
-		return u
+		u.Type = "SAMLUser"
 	case sts.AssumeRoleWithWebIdentity.Operation:
-		u := audit.UserIdentity{Type: "WebIdentityUser"}
-		if out, ok := output.(*sts.AssumeRoleWithWebIdentityOutput); ok && out != nil {
-			u.IdentityProvider, u.UserName = shape.Val(out.Provider), shape.Val(out.SubjectFromWebIdentityToken)
-			u.PrincipalID = u.IdentityProvider + ":" + shape.Val(out.Audience) + ":" + u.UserName
-		}
+		u.Type = "WebIdentityUser"
+	default:
+		return audit.UserIdentity{Type: "Unknown"}
+	}
+	if x.decision == nil {
 		return u
 	}
-	return audit.UserIdentity{Type: "Unknown"}
+	one := func(key string) string {
+		if values := x.decision.Key(key); len(values) > 0 {
+			return values[0]
+		}
+		return ""
+	}
+	if u.Type == "SAMLUser" {
+		u.IdentityProvider, u.UserName = one("saml:namequalifier"), one("saml:sub")
+		u.PrincipalID = u.IdentityProvider + ":" + u.UserName
+		return u
+	}
+	u.IdentityProvider = one("aws:FederatedProvider")
+	_, issuer, _ := strings.Cut(u.IdentityProvider, ":oidc-provider/")
+	u.UserName = one(issuer + ":sub")
+	u.PrincipalID = u.IdentityProvider + ":" + one(issuer+":aud") + ":" + u.UserName
+	return u
 }
 
 // answered tells whether what an operation answers is recorded: CloudTrail does so for changes, and for new credentials, because their key id is what

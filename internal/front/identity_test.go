@@ -10,7 +10,10 @@ import (
 	"carrel/internal/api/sts"
 	"carrel/internal/api/workspaces"
 	"carrel/internal/audit"
+	"carrel/internal/authz"
 	"carrel/internal/identity"
+	"carrel/internal/identity/identitytest"
+	"carrel/internal/state/statetest"
 )
 
 func TestEveryKindOfPrincipalIsRecordedAsCloudTrailDoes(t *testing.T) {
@@ -86,16 +89,21 @@ func written(t *testing.T, who audit.UserIdentity) string {
 }
 
 func TestWhoComesWithAProvidersWordIsRecordedByIt(t *testing.T) {
+	const oidc = "arn:aws:iam::123456789012:oidc-provider/IdP.example.com/a"
+	a := &authz.Authorizer{DB: statetest.NewDB(t), Account: identitytest.Account, Region: identitytest.Region, Partition: identitytest.Partition}
+	// vouched is a request that was denied: to say who came does not need a role.
+	vouched := func(op *shape.Operation, provider string, keys map[string][]string) exchange {
+		return exchange{op: op, decision: a.Assume(&authz.Assumption{Op: op, Provider: provider, Actions: []string{"sts:" + op.Name}, Keys: keys, Circumstances: &authz.Circumstances{}})}
+	}
 	for _, c := range []struct {
 		name string
 		x    exchange
 		want string
 	}{
-		{"SAML", exchange{op: sts.AssumeRoleWithSAML.Operation, output: &sts.AssumeRoleWithSAMLOutput{NameQualifier: shape.Ptr("q="), Subject: shape.Ptr("ada")}},
+		{"SAML", vouched(sts.AssumeRoleWithSAML.Operation, "arn:aws:iam::123456789012:saml-provider/corp", map[string][]string{"saml:namequalifier": {"q="}, "saml:sub": {"ada"}}),
 			`{"type":"SAMLUser","principalId":"q=:ada","userName":"ada","identityProvider":"q="}`},
-		{"OpenID Connect", exchange{op: sts.AssumeRoleWithWebIdentity.Operation, output: &sts.AssumeRoleWithWebIdentityOutput{Provider: shape.Ptr("idp.example.com"),
-			Audience: shape.Ptr("app"), SubjectFromWebIdentityToken: shape.Ptr("42")}},
-			`{"type":"WebIdentityUser","principalId":"idp.example.com:app:42","userName":"42","identityProvider":"idp.example.com"}`},
+		{"OpenID Connect", vouched(sts.AssumeRoleWithWebIdentity.Operation, oidc, map[string][]string{"IdP.example.com/a:aud": {"app", "b"}, "IdP.example.com/a:sub": {"42"}}),
+			`{"type":"WebIdentityUser","principalId":"` + oidc + `:app:42","userName":"42","identityProvider":"` + oidc + `"}`},
 		{"what was not verified is not repeated", exchange{op: sts.AssumeRoleWithSAML.Operation}, `{"type":"SAMLUser"}`},
 		{"nor of an OpenID Connect token", exchange{op: sts.AssumeRoleWithWebIdentity.Operation}, `{"type":"WebIdentityUser"}`},
 		{"another operation is called by nobody known", exchange{op: sts.GetCallerIdentity.Operation}, `{"type":"Unknown"}`},

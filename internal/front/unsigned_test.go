@@ -63,8 +63,9 @@ func TestUnsignedOperations(t *testing.T) {
 				if !call.Principal.IsZero() {
 					t.Error("somebody")
 				}
-				if at := authz.CircumstancesOf(ctx); at == nil || at.Source != call.Source || at.Now.IsZero() {
-					t.Errorf("decided under the circumstances %+v", at)
+				l := authz.LaterOf(ctx)
+				if l == nil || l.Decision != nil || l.Circumstances.Source != call.Source || l.Circumstances.Now.IsZero() {
+					t.Errorf("to be decided under %+v", l)
 				}
 				return nil, awserr.Model("IDPRejectedClaim", "no").WithStatus(403)
 			}

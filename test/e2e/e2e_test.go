@@ -67,6 +67,8 @@ func TestScripts(t *testing.T) {
 			"totp":       cmdTOTP,
 			"idp":        idp.cmdIdP,
 			"token":      idp.cmdToken,
+			"metadata":   idp.cmdMetadata,
+			"assertion":  idp.cmdAssertion,
 		},
 	})
 }

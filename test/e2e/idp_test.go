@@ -13,17 +13,19 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"carrel/internal/federation/oidc/oidctest"
+	"carrel/internal/federation/saml/samltest"
 )
 
-// provider is an OpenID Connect identity provider, and a proxy on the way to it: under its name it is nowhere else.
+// provider is an OpenID Connect identity provider, and a proxy on the way to it: under its name it is nowhere else. And it is a SAML provider.
 type provider struct {
 	t     testing.TB
 	idp   *oidctest.IdP
 	proxy *httptest.Server
+	saml  *samltest.IdP
 }
 
 func newProvider(t testing.TB) *provider {
-	p := &provider{t: t, idp: oidctest.New(t)}
+	p := &provider{t: t, idp: oidctest.New(t), saml: samltest.New(t, "https://idp.example.org/metadata")}
 	p.proxy = httptest.NewServer(http.HandlerFunc(p.connect))
 	t.Cleanup(p.proxy.Close)
 	return p
@@ -76,4 +78,21 @@ func (p *provider) cmdToken(ts *testscript.TestScript, _ bool, args []string) {
 		claims[name] = value
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(p.idp.Token(p.t, claims)), 0o600))
+}
+
+// cmdMetadata: metadata FILE writes the SAML provider's metadata.
+func (p *provider) cmdMetadata(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: metadata FILE")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(p.saml.Metadata()), 0o600))
+}
+
+// cmdAssertion: assertion FILE ROLE PROVIDER writes a fresh response of the SAML provider about ada, for a role and the account's provider.
+func (p *provider) cmdAssertion(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: assertion FILE ROLE PROVIDER")
+	}
+	says := p.saml.Say(time.Now(), args[1], args[2])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(samltest.Encode(p.t, p.saml.Document(p.t, says, samltest.Assertion))), 0o600))
 }

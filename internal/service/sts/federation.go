@@ -2,7 +2,6 @@ package sts
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"carrel/internal/api/shape"
 	"carrel/internal/api/sts"
 	"carrel/internal/arn"
 	"carrel/internal/awserr"
@@ -38,21 +38,22 @@ type Federation struct {
 
 // TrustDecider reads trust policies.
 type TrustDecider interface {
-	// MayAssume is nil when the role's trust policy allows the action to whom the provider vouches for, and no policy that limits the account denies it; else
-	// why not, for the log.
+	// MayAssume is nil when the role's trust policy allows all actions to whom the provider vouches for, and no policy that limits the request denies them; else
+	// the denial that the caller gets.
 	MayAssume(ctx context.Context, q *TrustQuestion) error
 }
 
 // TrustQuestion asks whether somebody whom an identity provider vouches for may do something with a role.
 type TrustQuestion struct {
-	// Call is the request: it has no principal.
-	Call service.Call
+	// Operation is the one that is called.
+	Operation *shape.Operation
+	// Role is nil when there is none: it trusts nobody.
 	Role *state.Role
-	// RoleARN is the role's ARN, Provider that of the identity provider, as Principal elements name it.
+	// RoleARN is the role's ARN as it was asked for, Provider that of the identity provider, as Principal elements name it.
 	RoleARN, Provider string
-	// Action is sts:AssumeRoleWithSAML or sts:AssumeRoleWithWebIdentity, and then, for what goes with them, sts:TagSession and sts:SetSourceIdentity.
-	Action string
-	// Keys are the condition keys that the provider's word and the input make.
+	// Actions are sts:AssumeRoleWithSAML or sts:AssumeRoleWithWebIdentity, and then, for what goes with them, sts:TagSession and sts:SetSourceIdentity.
+	Actions []string
+	// Keys are the condition keys that the provider's word and the input make, all but aws:FederatedProvider.
 	Keys map[string][]string
 }
 
@@ -81,9 +82,10 @@ func (f *Federation) Bind(t service.Table) {
 
 // federated is a session on its way: who is vouched for, by which provider, and what was asked for.
 type federated struct {
-	// operation is "AssumeRoleWithSAML", provider the provider's ARN.
-	operation, provider string
-	// role is the role, arn its ARN.
+	operation *shape.Operation
+	// provider is the provider's ARN.
+	provider string
+	// role is the role, nil when there is none, arn its ARN.
 	role    *state.Role
 	arn     string
 	session identity.Session
@@ -95,11 +97,11 @@ type federated struct {
 }
 
 // credentials asks the trust policy and makes the credentials. Nothing is written but, perhaps, a key to seal with.
-func (f *Federation) credentials(ctx context.Context, call service.Call, w *federated) (*sts.Credentials, *int32, error) {
-	w.session.Type, w.session.RoleID, w.session.Provider = identity.AssumedRole, w.role.ID, w.provider
-	if err := f.askTrust(ctx, call, w); err != nil {
+func (f *Federation) credentials(ctx context.Context, w *federated) (*sts.Credentials, *int32, error) {
+	if err := f.askTrust(ctx, w); err != nil {
 		return nil, nil, err
 	}
+	w.session.Type, w.session.RoleID, w.session.Provider = identity.AssumedRole, w.role.ID, w.provider
 	life, err := roleLife(w.role, w.seconds, false)
 	if err != nil {
 		return nil, nil, err
@@ -116,20 +118,20 @@ func (f *Federation) credentials(ctx context.Context, call service.Call, w *fede
 }
 
 // askTrust asks for the operation, and for tags and a source identity as AWS does: each is an action of its own.
-func (f *Federation) askTrust(ctx context.Context, call service.Call, w *federated) error {
-	q := &TrustQuestion{Call: call, Role: w.role, RoleARN: w.arn, Provider: w.provider, Keys: w.keys()}
-	actions := []string{"sts:" + w.operation}
+// A role that does not exist is asked about like any: that nobody could assume it is a decision, with a record and its reasons.
+func (f *Federation) askTrust(ctx context.Context, w *federated) error {
+	q := &TrustQuestion{Operation: w.operation, Role: w.role, RoleARN: w.arn, Provider: w.provider, Keys: w.keys(), Actions: []string{"sts:" + w.operation.Name}}
 	if len(w.session.Tags) > 0 {
-		actions = append(actions, "sts:TagSession")
+		q.Actions = append(q.Actions, "sts:TagSession")
 	}
 	if w.session.SourceIdentity != "" {
-		actions = append(actions, "sts:SetSourceIdentity")
+		q.Actions = append(q.Actions, "sts:SetSourceIdentity")
 	}
-	for _, action := range actions {
-		q.Action = action
-		if err := f.Trust.MayAssume(ctx, q); err != nil {
-			return notTrusted(action, err)
-		}
+	if err := f.Trust.MayAssume(ctx, q); err != nil {
+		return err
+	}
+	if w.role == nil {
+		return fmt.Errorf("a role that does not exist was allowed: %s", w.arn)
 	}
 	return nil
 }
@@ -138,7 +140,6 @@ func (f *Federation) askTrust(ctx context.Context, call service.Call, w *federat
 func (w *federated) keys() map[string][]string {
 	s := &w.session
 	keys := maps.Clone(s.Claims)
-	keys["aws:FederatedProvider"] = []string{w.provider}
 	keys["sts:RoleSessionName"] = []string{s.Name}
 	if s.SourceIdentity != "" {
 		keys["sts:SourceIdentity"] = []string{s.SourceIdentity}
@@ -158,21 +159,16 @@ func (w *federated) keys() map[string][]string {
 	return keys
 }
 
-// find gives the role of an ARN. One that does not exist is refused like one that does not trust: who has no credentials learns no names.
-func (f *Federation) find(r state.Reader, name, operation string) (*state.Role, error) {
+// find gives the role of an ARN, nil when there is none. That is refused like one that does not trust, in askTrust: who has no credentials learns no names.
+func (f *Federation) find(r state.Reader, name string) (*state.Role, error) {
 	if a, err := arn.Parse(name); err != nil || a.Service != "iam" || !strings.HasPrefix(a.Resource, "role/") {
 		return nil, invalidARN()
 	}
 	role, ok := f.Sessions.account().Role(r, name)
 	if !ok {
-		return nil, notTrusted("sts:"+operation, errors.New("no such role"))
+		return nil, nil
 	}
 	return role, nil
-}
-
-// notTrusted is AWS's answer to a role that does not exist, and to one that does not trust. why is for the log.
-func notTrusted(action string, why error) error {
-	return awserr.New(awserr.AccessDenied, "Not authorized to perform %s", action).Because(why)
 }
 
 func invalidARN() error { return awserr.New(awserr.Validation, "Request ARN is invalid") }

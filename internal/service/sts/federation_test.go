@@ -43,18 +43,23 @@ const (
 type trusting struct{}
 
 func (trusting) MayAssume(_ context.Context, q *TrustQuestion) error {
-	compiled, faults := policy.CompileStored(policy.Trust, q.Role.Trust)
-	if len(faults) > 0 {
-		return errors.Join(faults...)
+	document := ""
+	if q.Role != nil {
+		document = q.Role.Trust
 	}
-	r := &policy.Request{Action: policy.NewAction(q.Action), Principal: policy.Principal{Type: policy.Federated, Name: q.Provider}}
+	compiled, _ := policy.CompileStored(policy.Trust, document)
+	r := &policy.Request{Principal: policy.Principal{Type: policy.Federated, Name: q.Provider}}
 	r.SetResource(q.RoleARN)
+	r.Set(policy.NewKey("aws:FederatedProvider"), q.Provider)
 	for k, v := range q.Keys {
 		r.SetAll(policy.NewKey(k), v)
 	}
 	set := policy.Set{Resource: compiled, Trust: true, ResourceAccount: identitytest.Account}
-	if v := set.Decide(r, nil); v.Decision != policy.Allowed {
-		return errors.New(v.Because(q.Action))
+	for _, action := range q.Actions {
+		r.Action = policy.NewAction(action)
+		if set.Decide(r, nil).Decision != policy.Allowed {
+			return awserr.New(awserr.AccessDenied, "Not authorized to perform %s", action)
+		}
 	}
 	return nil
 }

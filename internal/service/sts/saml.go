@@ -19,8 +19,7 @@ import (
 )
 
 // AssumeRoleWithSAML makes a role's session for somebody for whom a SAML provider vouches. An assertion is taken once.
-func (f *Federation) AssumeRoleWithSAML(ctx context.Context, call service.Call, in *sts.AssumeRoleWithSAMLInput) (*sts.AssumeRoleWithSAMLOutput, error) {
-	const operation = "AssumeRoleWithSAML"
+func (f *Federation) AssumeRoleWithSAML(ctx context.Context, _ service.Call, in *sts.AssumeRoleWithSAMLInput) (*sts.AssumeRoleWithSAMLOutput, error) {
 	snap := f.Sessions.DB.Snapshot()
 	provider, err := f.samlProvider(snap, shape.Val(in.PrincipalArn))
 	if err != nil {
@@ -38,14 +37,14 @@ func (f *Federation) AssumeRoleWithSAML(ctx context.Context, call service.Call, 
 	if refused != nil {
 		return nil, refused
 	}
-	role, err := f.find(snap, shape.Val(in.RoleArn), operation)
+	role, err := f.find(snap, shape.Val(in.RoleArn))
 	if err != nil {
 		return nil, err
 	}
-	w := &federated{operation: operation, provider: shape.Val(in.PrincipalArn), role: role, arn: shape.Val(in.RoleArn), seconds: in.DurationSeconds, policy: in.Policy, managed: in.PolicyArns, most: f.samlLimit(a, grant)}
+	w := &federated{operation: sts.AssumeRoleWithSAML.Operation, provider: shape.Val(in.PrincipalArn), role: role, arn: shape.Val(in.RoleArn), seconds: in.DurationSeconds, policy: in.Policy, managed: in.PolicyArns, most: f.samlLimit(a, grant)}
 	w.session.Name, w.session.SourceIdentity, w.session.Tags, w.session.Transitive = grant.SessionName, grant.SourceIdentity, grant.Tags, grant.Transitive
 	w.session.Claims = a.Claims(f.Sessions.AccountID, provider.Name)
-	credentials, packed, err := f.credentials(ctx, call, w)
+	credentials, packed, err := f.credentials(ctx, w)
 	if err != nil {
 		return nil, err
 	}

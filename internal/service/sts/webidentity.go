@@ -15,8 +15,7 @@ import (
 
 // AssumeRoleWithWebIdentity makes a role's session for somebody for whom an OpenID Connect provider vouches. A token may be used until it ends, as
 // with AWS: programs get one and use it again for each session.
-func (f *Federation) AssumeRoleWithWebIdentity(ctx context.Context, call service.Call, in *sts.AssumeRoleWithWebIdentityInput) (*sts.AssumeRoleWithWebIdentityOutput, error) {
-	const operation = "AssumeRoleWithWebIdentity"
+func (f *Federation) AssumeRoleWithWebIdentity(ctx context.Context, _ service.Call, in *sts.AssumeRoleWithWebIdentityInput) (*sts.AssumeRoleWithWebIdentityOutput, error) {
 	if in.ProviderId != nil {
 		// It names the OAuth 2.0 providers that AWS knows; the text is ours.
 		return nil, awserr.New(awserr.Validation, "The provider %.200s is not supported: a token names its OpenID Connect provider itself.", *in.ProviderId)
@@ -36,14 +35,14 @@ func (f *Federation) AssumeRoleWithWebIdentity(ctx context.Context, call service
 	if now, ok := state.Get(snap, state.OIDCProviders, provider.URL); !ok || now.Revision != provider.Revision {
 		return nil, awserr.New(awserr.Unavailable, "The identity provider was changed meanwhile. Try again.")
 	}
-	role, err := f.find(snap, shape.Val(in.RoleArn), operation)
+	role, err := f.find(snap, shape.Val(in.RoleArn))
 	if err != nil {
 		return nil, err
 	}
-	w := &federated{operation: operation, provider: name, role: role, arn: shape.Val(in.RoleArn), seconds: in.DurationSeconds, policy: in.Policy, managed: in.PolicyArns}
+	w := &federated{operation: sts.AssumeRoleWithWebIdentity.Operation, provider: name, role: role, arn: shape.Val(in.RoleArn), seconds: in.DurationSeconds, policy: in.Policy, managed: in.PolicyArns}
 	w.session.Name, w.session.SourceIdentity, w.session.Tags, w.session.Transitive = shape.Val(in.RoleSessionName), id.SourceIdentity, id.Tags, id.Transitive
 	w.session.Claims = id.Claims()
-	credentials, packed, err := f.credentials(ctx, call, w)
+	credentials, packed, err := f.credentials(ctx, w)
 	if err != nil {
 		return nil, err
 	}
