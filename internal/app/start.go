@@ -114,7 +114,8 @@ func (h *house) handlers() service.Table {
 	sessions := &svcsts.Service{DB: h.db, Tokens: h.tokens, Clock: clock.System{}, Rand: random, AccountID: i.AccountID, Partition: i.Partition}
 	sessions.Bind(t)
 	h.federation(sessions).Bind(t)
-	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random, MaxUsers: h.conf.Limits.Users}).Bind(t)
+	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random,
+		MaxUsers: h.conf.Limits.Users, MaxGroups: h.conf.Limits.Groups, MaxRoles: h.conf.Limits.Roles, MaxPolicies: h.conf.Limits.Policies}).Bind(t)
 	(&svcec2.Service{DB: h.db, AccountID: i.AccountID, Region: i.Region, Partition: i.Partition, Zones: region.Zones(i.Region)}).Bind(t)
 	var records svccloudtrail.Records
 	if h.audit != nil {

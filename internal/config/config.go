@@ -174,7 +174,8 @@ type Log struct {
 // 25 WorkSpaces a call, 50 tags a resource, 2 access keys a user.
 type Limits struct {
 	// Take the quotas of a new AWS account as defaults for the numbers below, to test automation against them: 1 WorkSpace,
-	// 100 IP groups, 50 directories, 5000 users. Default false. Numbers that are set below still win.
+	// 100 IP groups, 50 directories, 5000 users, 300 groups, 1000 roles, 1500 policies. Default false. Numbers that are set below
+	// still win.
 	AWSLike bool `yaml:"awsLike"`
 	// WorkSpaces, counted until they are gone. Default 100000.
 	Workspaces int `yaml:"workspaces"`
@@ -184,6 +185,12 @@ type Limits struct {
 	Directories int `yaml:"directories"`
 	// IAM users. Default 100000.
 	Users int `yaml:"users"`
+	// IAM groups. Default 100000.
+	Groups int `yaml:"groups"`
+	// IAM roles, and as many instance profiles. Service-linked roles count, but are made all the same. Default 100000.
+	Roles int `yaml:"roles"`
+	// Customer managed policies. Default 100000.
+	Policies int `yaml:"policies"`
 }
 
 // Audit is the audit trail.

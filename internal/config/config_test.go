@@ -132,8 +132,10 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"metrics on IPv6 loopback", func(c *Config) { c.Metrics.Address = "[::1]:9464" }, ""},
 		{"no metrics", func(c *Config) { c.Metrics.Address = MetricsOff }, ""},
 		{"an unknown level and format", func(c *Config) { c.Log = Log{"loud", "xml"} }, "log.level log.format"},
-		{"negative limits", func(c *Config) { c.Limits = Limits{Workspaces: -1, IPGroups: -1, Directories: -1, Users: -1} },
-			"limits.workspaces limits.ipGroups limits.directories limits.users"},
+		{"negative limits", func(c *Config) {
+			c.Limits = Limits{Workspaces: -1, IPGroups: -1, Directories: -1, Users: -1, Groups: -1, Roles: -1, Policies: -1}
+		},
+			"limits.workspaces limits.ipGroups limits.directories limits.users limits.groups limits.roles limits.policies"},
 		{"tiny bodies and files", func(c *Config) { c.Requests.MaxBodyBytes, c.Audit.MaxFileBytes = 1, 1 }, "audit.maxFileBytes requests.maxBodyBytes"},
 		{"an audit log that may drop records", func(c *Config) { c.Audit.OnFailure = "drop" }, "audit.onFailure"},
 		{"endless time", func(c *Config) { c.Requests.HeaderTimeout, c.Requests.IdleTimeout = 2*time.Hour, 1 }, "requests.headerTimeout requests.idleTimeout"},
@@ -192,7 +194,7 @@ func TestDefaultsFollowTheFlagsLaidOverAFile(t *testing.T) {
 func TestAWSLikeLimitsAreDefaultsOnly(t *testing.T) {
 	c := Config{Limits: Limits{AWSLike: true, IPGroups: 7}}
 	c.Complete()
-	if diff := cmp.Diff(Limits{AWSLike: true, Workspaces: 1, IPGroups: 7, Directories: 50, Users: 5000}, c.Limits); diff != "" {
+	if diff := cmp.Diff(Limits{AWSLike: true, Workspaces: 1, IPGroups: 7, Directories: 50, Users: 5000, Groups: 300, Roles: 1000, Policies: 1500}, c.Limits); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -52,14 +52,17 @@ func (c *Config) Complete() {
 }
 
 func (l *Limits) complete() {
-	d := Limits{Workspaces: 100_000, IPGroups: 100, Directories: 1000, Users: 100_000}
+	d := Limits{Workspaces: 100_000, IPGroups: 100, Directories: 1000, Users: 100_000, Groups: 100_000, Roles: 100_000, Policies: 100_000}
 	if l.AWSLike {
-		d = Limits{Workspaces: 1, IPGroups: 100, Directories: 50, Users: 5000}
+		d = Limits{Workspaces: 1, IPGroups: 100, Directories: 50, Users: 5000, Groups: 300, Roles: 1000, Policies: 1500}
 	}
 	fill(&l.Workspaces, d.Workspaces)
 	fill(&l.IPGroups, d.IPGroups)
 	fill(&l.Directories, d.Directories)
 	fill(&l.Users, d.Users)
+	fill(&l.Groups, d.Groups)
+	fill(&l.Roles, d.Roles)
+	fill(&l.Policies, d.Policies)
 }
 
 func fill[T comparable](field *T, value T) {

@@ -182,6 +182,9 @@ func (l *Limits) validate(p *Problems) {
 	between(p, "limits.ipGroups", l.IPGroups, span[int]{1, most})
 	between(p, "limits.directories", l.Directories, span[int]{1, most})
 	between(p, "limits.users", l.Users, span[int]{1, most})
+	between(p, "limits.groups", l.Groups, span[int]{1, most})
+	between(p, "limits.roles", l.Roles, span[int]{1, most})
+	between(p, "limits.policies", l.Policies, span[int]{1, most})
 }
 
 func (d *Portal) validate(p *Problems) {

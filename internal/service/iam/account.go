@@ -49,8 +49,11 @@ func (s *Service) GetAccountSummary(context.Context, service.Call, *iam.GetAccou
 		iam.SummaryKeyTypeUserPolicySizeQuota: policy.InlineUserQuota.Max, iam.SummaryKeyTypeGroupPolicySizeQuota: policy.InlineGroupQuota.Max, iam.SummaryKeyTypeRolePolicySizeQuota: policy.InlineRoleQuota.Max,
 		iam.SummaryKeyTypePolicySizeQuota: policy.ManagedQuota.Max, iam.SummaryKeyTypeAssumeRolePolicySizeQuota: policy.TrustQuota.Max,
 	}
-	if s.MaxUsers > 0 {
-		counts[iam.SummaryKeyTypeUsersQuota] = s.MaxUsers
+	for key, quota := range map[iam.SummaryKeyType]int{iam.SummaryKeyTypeUsersQuota: s.MaxUsers, iam.SummaryKeyTypeGroupsQuota: s.MaxGroups,
+		iam.SummaryKeyTypeRolesQuota: s.MaxRoles, iam.SummaryKeyTypePoliciesQuota: s.MaxPolicies, iam.SummaryKeyTypeInstanceProfilesQuota: s.MaxRoles} {
+		if quota > 0 {
+			counts[key] = quota
+		}
 	}
 	summary := map[string]int32{}
 	for key, n := range counts {

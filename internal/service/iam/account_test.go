@@ -252,12 +252,14 @@ func TestTheSummaryCounts(t *testing.T) {
 			t.Errorf("%s is %d (%v), want %d", key, got, there, want)
 		}
 	}
-	if _, there := summary()["UsersQuota"]; there {
-		t.Error("there is no quota of users")
+	for _, key := range []string{"UsersQuota", "GroupsQuota", "RolesQuota", "PoliciesQuota", "InstanceProfilesQuota"} {
+		if _, there := summary()[key]; there {
+			t.Errorf("there is a %s", key)
+		}
 	}
-	w.MaxUsers = 7
+	w.MaxUsers, w.MaxGroups, w.MaxRoles, w.MaxPolicies = 7, 8, 9, 10
 	must[iam.SetSecurityTokenServicePreferencesOutput](t)(w.SetSecurityTokenServicePreferences(w.ctx, call, &iam.SetSecurityTokenServicePreferencesInput{GlobalEndpointTokenVersion: shape.Ptr(iam.GlobalEndpointTokenVersionV2Token)}))
-	if got := summary(); got["UsersQuota"] != 7 || got["GlobalEndpointTokenVersion"] != 2 {
+	if got := summary(); got["UsersQuota"] != 7 || got["GroupsQuota"] != 8 || got["RolesQuota"] != 9 || got["PoliciesQuota"] != 10 || got["InstanceProfilesQuota"] != 9 || got["GlobalEndpointTokenVersion"] != 2 {
 		t.Errorf("%v", got)
 	}
 	t.Run("a root without keys and devices", func(t *testing.T) {

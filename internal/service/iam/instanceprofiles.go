@@ -45,6 +45,9 @@ func (s *Service) CreateInstanceProfile(ctx context.Context, _ service.Call, in 
 	name, id := shape.Val(in.InstanceProfileName), ident.NewInstanceProfileID(s.Rand)
 	var p *state.InstanceProfile
 	err := s.update(ctx, func(tx *state.Tx) error {
+		if err := room(tx, state.InstanceProfiles, state.InstanceProfileTable, "InstanceProfilesPerAccount", s.MaxRoles); err != nil {
+			return err
+		}
 		if err := claim(tx, profileClaim(name), string(id), profileExists(name)); err != nil {
 			return err
 		}

@@ -39,11 +39,8 @@ func (s *Service) CreateVirtualMFADevice(ctx context.Context, _ service.Call, in
 		if _, taken := state.Get(tx, state.MFADevices, d.Serial); taken {
 			return alreadyExists("MFADevice entity at the same path and name already exists.")
 		}
-		if s.MaxUsers > 0 { // AWS's quota of devices is that of users
-			tx.Guard(state.MFADeviceTable, "")
-			if state.Count(tx, state.MFADevices) >= s.MaxUsers {
-				return overQuota("MFADevicesPerAccount", s.MaxUsers)
-			}
+		if err := room(tx, state.MFADevices, state.MFADeviceTable, "MFADevicesPerAccount", s.MaxUsers); err != nil {
+			return err
 		}
 		rec := state.Clone(&d)
 		rec.Created, rec.Tags = tx.Now(), tags

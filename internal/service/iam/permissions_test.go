@@ -518,3 +518,49 @@ func TestAUserWithSomethingIsNotDeleted(t *testing.T) {
 		})
 	}
 }
+
+// TestQuotasOfTheAccount: groups, roles, instance profiles and policies, also when many ask at once.
+func TestQuotasOfTheAccount(t *testing.T) {
+	for _, c := range []struct {
+		quota  string
+		create func(w *world, name string) error
+	}{
+		{"GroupsPerAccount", func(w *world, name string) error {
+			_, err := w.CreateGroup(w.ctx, service.Call{}, &iam.CreateGroupInput{GroupName: &name})
+			return err
+		}},
+		{"RolesPerAccount", func(w *world, name string) error {
+			_, err := w.CreateRole(w.ctx, service.Call{}, &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: shape.Ptr(trustEC2)})
+			return err
+		}},
+		{"InstanceProfilesPerAccount", func(w *world, name string) error {
+			_, err := w.CreateInstanceProfile(w.ctx, service.Call{}, &iam.CreateInstanceProfileInput{InstanceProfileName: &name})
+			return err
+		}},
+		{"PoliciesPerAccount", func(w *world, name string) error {
+			_, err := w.CreatePolicy(w.ctx, service.Call{}, &iam.CreatePolicyInput{PolicyName: &name, PolicyDocument: shape.Ptr(allowAll)})
+			return err
+		}},
+	} {
+		t.Run(c.quota, func(t *testing.T) {
+			w := open(t)
+			w.MaxGroups, w.MaxRoles, w.MaxPolicies = 3, 3, 3
+			if won := race(t, w, func(i int) error { return c.create(w, fmt.Sprint("x", i)) }, "LimitExceeded"); won != 3 {
+				t.Errorf("%d were made", won)
+			}
+			check(t, w.untouched(func() error { return c.create(w, "more") }), "LimitExceeded", "Cannot exceed quota for "+c.quota+": 3")
+			w.MaxGroups, w.MaxRoles, w.MaxPolicies = 4, 4, 4
+			if err := c.create(w, "more"); err != nil {
+				t.Errorf("under the quota: %v", err)
+			}
+		})
+	}
+	t.Run("a service-linked role is made all the same", func(t *testing.T) {
+		w := open(t)
+		w.role("one")
+		w.MaxRoles = 1
+		if _, err := w.CreateServiceLinkedRole(w.ctx, service.Call{}, &iam.CreateServiceLinkedRoleInput{AWSServiceName: shape.Ptr("cloudtrail.amazonaws.com")}); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -75,6 +75,9 @@ func (s *Service) CreateRole(ctx context.Context, _ service.Call, in *iam.Create
 		if err != nil {
 			return err
 		}
+		if err := room(tx, state.Roles, state.RoleTable, "RolesPerAccount", s.MaxRoles); err != nil {
+			return err
+		}
 		if err := claim(tx, state.RoleClaim(name), string(id), roleExists(name)); err != nil {
 			return err
 		}

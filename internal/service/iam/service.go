@@ -39,8 +39,9 @@ type Service struct {
 	AccountID, Partition string
 	// Rand makes ids and secrets; it must be safe for concurrent use, as crypto/rand.Reader is.
 	Rand io.Reader
-	// MaxUsers is the quota of users; 0 means none.
-	MaxUsers int
+	// MaxUsers, MaxGroups, MaxRoles and MaxPolicies are the account's quotas; 0 means none. That of users is that of MFA devices, that of roles that
+	// of instance profiles, as with AWS.
+	MaxUsers, MaxGroups, MaxRoles, MaxPolicies int
 	// LastUsed tells when a key signed last, false if it is not known to have. nil: nothing is known of any key.
 	LastUsed func(ident.AccessKeyID) (LastUse, bool)
 	// RoleLastUsed tells when a session of a role signed last, likewise.
@@ -76,4 +77,16 @@ func (s *Service) Bind(t service.Table) {
 // update is service.Update on the service's DB.
 func (s *Service) update(ctx context.Context, fn func(*state.Tx) error) error {
 	return service.Update(ctx, s.DB, fn)
+}
+
+// room refuses one record more than the account's quota, which is 0 when there is none; of calls at the same time one is decided after the other.
+func room[T any](tx *state.Tx, of *state.Definition[T], table state.Table, what string, quota int) error {
+	if quota == 0 {
+		return nil
+	}
+	tx.Guard(table, "")
+	if state.Count(tx, of) >= quota {
+		return overQuota(what, quota)
+	}
+	return nil
 }

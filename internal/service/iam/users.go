@@ -74,11 +74,8 @@ func (s *Service) CreateUser(ctx context.Context, _ service.Call, in *iam.Create
 	id := ident.NewUserID(s.Rand)
 	var user *state.User
 	err := s.update(ctx, func(tx *state.Tx) error {
-		if s.MaxUsers > 0 {
-			tx.Guard(state.UserTable, "")
-			if state.Count(tx, state.Users) >= s.MaxUsers {
-				return overQuota("UsersPerAccount", s.MaxUsers)
-			}
+		if err := room(tx, state.Users, state.UserTable, "UsersPerAccount", s.MaxUsers); err != nil {
+			return err
 		}
 		boundary, err := s.boundary(tx, in.PermissionsBoundary)
 		if err != nil {
