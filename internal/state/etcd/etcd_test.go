@@ -101,7 +101,9 @@ func TestExternalRefuses(t *testing.T) {
 		says string
 	}{
 		{"no endpoints", ExternalConfig{}, "no endpoints"},
-		{"an endpoint without TLS", ExternalConfig{Endpoints: []string{"http://127.0.0.1:2379"}}, "must be https"},
+		{"an endpoint without TLS", ExternalConfig{Endpoints: []string{"http://127.0.0.1:2379", "http://10.0.0.1:2379"}}, "must be https"},
+		{"a name without TLS", ExternalConfig{Endpoints: []string{"http://etcd:2379"}}, "must be https"},
+		{"a loopback address without TLS, where nobody is", ExternalConfig{Endpoints: []string{"http://127.0.0.1:1"}}, "unavailable"},
 		{"a CA file that is not there", ExternalConfig{Endpoints: good.Endpoints, CAFile: "/nonexistent"}, "CA file"},
 		{"a CA file without certificates", ExternalConfig{Endpoints: good.Endpoints, CAFile: good.KeyFile}, "holds no certificate"},
 		{"a certificate without its key", ExternalConfig{Endpoints: good.Endpoints, CAFile: good.CAFile, CertFile: good.CertFile}, "both"},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"os"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 // ExternalConfig says where an etcd cluster is and who we are to it.
 type ExternalConfig struct {
-	// Endpoints are https URLs of its members.
+	// Endpoints are URLs of its members: https, or http of a loopback address.
 	Endpoints []string
 	// CAFile holds the PEM certificates its members are trusted by; CertFile and KeyFile are ours to it, both or neither.
 	CAFile, CertFile, KeyFile string
@@ -35,8 +36,8 @@ const (
 	keepAliveTimeout = 3 * time.Second
 )
 
-// External connects to a cluster and returns once it has answered; ctx bounds that. Every connection is TLS 1.2 or
-// later with the member's certificate verified: records hold secrets.
+// External connects to a cluster and returns once it has answered; ctx bounds that. Every connection that leaves
+// the machine is TLS 1.2 or later with the member's certificate verified: records hold secrets.
 func External(ctx context.Context, cfg ExternalConfig) (*Store, error) {
 	tlsConfig, err := cfg.tls()
 	if err != nil {
@@ -65,13 +66,19 @@ func External(ctx context.Context, cfg ExternalConfig) (*Store, error) {
 	return s, nil
 }
 
+// loopback tells whether what is sent to host stays on this machine (RFC 6761 section 6.3 for the name).
+func loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
+}
+
 func (cfg ExternalConfig) tls() (*tls.Config, error) {
 	if len(cfg.Endpoints) == 0 {
 		return nil, errors.New("state/etcd: no endpoints")
 	}
 	for _, e := range cfg.Endpoints {
-		if u, err := url.Parse(e); err != nil || u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("state/etcd: endpoint %q: must be https://HOST:PORT", e)
+		if u, err := url.Parse(e); err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+			return nil, fmt.Errorf("state/etcd: endpoint %q: must be https://HOST:PORT, or http:// of a loopback address", e)
 		}
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
