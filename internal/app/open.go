@@ -54,6 +54,8 @@ type house struct {
 	seal *seal.Key
 	// tokens seals session tokens.
 	tokens *identity.Tokens
+	// uses knows when keys and roles signed last.
+	uses *identity.Uses
 	// authz decides for the API door; nil before the doors are built.
 	authz *authz.Authorizer
 	// pages are the portal's; sessions the live screens.
@@ -86,6 +88,7 @@ func open(ctx context.Context, conf *config.Config, subject pki.Subject, p Proce
 		return nil, err
 	}
 	h.tokens = identity.NewTokens(identity.TokensConfig{DB: h.db, Clock: clock.System{}, Rand: random, Log: log})
+	h.uses = identity.NewUses(identity.UsesConfig{DB: h.db, Clock: clock.System{}, Log: log})
 	h.watch = newWatch(h.db, &h.sessions)
 	h.presence = &presence{db: h.db, sessions: &h.sessions, clock: h.clock, log: log, patience: conf.Requests.Deadline}
 	if h.authority, err = pki.Open(pki.Options{Dir: filepath.Join(conf.State.Dir, "pki")}); err != nil {

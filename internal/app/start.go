@@ -25,6 +25,7 @@ import (
 	"carrel/internal/driver/sim"
 	"carrel/internal/front"
 	"carrel/internal/gateway"
+	"carrel/internal/ident"
 	"carrel/internal/identity"
 	"carrel/internal/metrics"
 	"carrel/internal/operator"
@@ -115,7 +116,9 @@ func (h *house) handlers() service.Table {
 	sessions.Bind(t)
 	h.federation(sessions).Bind(t)
 	(&svciam.Service{DB: h.db, AccountID: i.AccountID, Partition: i.Partition, Rand: random,
-		MaxUsers: h.conf.Limits.Users, MaxGroups: h.conf.Limits.Groups, MaxRoles: h.conf.Limits.Roles, MaxPolicies: h.conf.Limits.Policies}).Bind(t)
+		MaxUsers: h.conf.Limits.Users, MaxGroups: h.conf.Limits.Groups, MaxRoles: h.conf.Limits.Roles, MaxPolicies: h.conf.Limits.Policies,
+		LastUsed:     func(id ident.AccessKeyID) (svciam.LastUse, bool) { return h.lastUse(string(id)) },
+		RoleLastUsed: func(id ident.RoleID) (svciam.LastUse, bool) { return h.lastUse(string(id)) }}).Bind(t)
 	(&svcec2.Service{DB: h.db, AccountID: i.AccountID, Region: i.Region, Partition: i.Partition, Zones: region.Zones(i.Region)}).Bind(t)
 	var records svccloudtrail.Records
 	if h.audit != nil {
@@ -125,6 +128,12 @@ func (h *house) handlers() service.Table {
 	svccloudtrail.New(svccloudtrail.Deps{Records: records, Clock: clock.System{}, Rand: random, TokenKey: h.tokenKey(),
 		AccountID: i.AccountID, Region: i.Region, Partition: i.Partition}).Bind(t)
 	return t
+}
+
+// lastUse is what iam tells of a key or role.
+func (h *house) lastUse(id string) (svciam.LastUse, bool) {
+	use, ok := h.uses.Last(id)
+	return svciam.LastUse{At: use.At, Service: use.Service, Region: use.Region}, ok
 }
 
 // tokenKey is the same on every node and after every restart, so that a page token outlives both.
@@ -149,6 +158,7 @@ func (h *house) background() []func(context.Context) error {
 		h.sweepNetworks,
 		h.presence.Run,
 		h.tokens.Run,
+		h.uses.Run,
 		collect,
 	}
 }
@@ -221,7 +231,7 @@ func (h *house) doors(l *listeners, p Process) ([]func(context.Context) error, e
 	h.authz = &authz.Authorizer{DB: h.db, Account: i.AccountID, Region: i.Region, Partition: i.Partition, Encode: h.encode}
 	door := &front.Door{
 		Codec: codec, Handlers: h.handlers(), Audit: h.audit, AuditFailure: audit.Failure(h.conf.Audit.OnFailure), Strangers: h.strangers, Observer: h.metrics, Clock: clock.System{}, Rand: random, Log: h.log,
-		Auth:      identity.New(identity.Config{DB: h.db, Clock: clock.System{}, Tokens: h.tokens, Account: i.AccountID, Region: i.Region, Partition: i.Partition}),
+		Auth:      identity.New(identity.Config{DB: h.db, Clock: clock.System{}, Tokens: h.tokens, Uses: h.uses, Account: i.AccountID, Region: i.Region, Partition: i.Partition}),
 		Authz:     h.authz,
 		AccountID: i.AccountID, Region: i.Region, MaxBody: r.MaxBodyBytes, Deadline: r.Deadline,
 	}

@@ -13,12 +13,14 @@ import (
 	"carrel/internal/state"
 )
 
-// Config is what an Authenticator needs. All fields but RegionsOf and Tokens must be set.
+// Config is what an Authenticator needs. All fields but RegionsOf, Tokens and Uses must be set.
 type Config struct {
 	DB    *state.DB
 	Clock clock.Clock
 	// Tokens opens session tokens; nil: the Authenticator makes its own.
 	Tokens *Tokens
+	// Uses remembers when keys and roles signed last; nil: nobody does.
+	Uses *Uses
 	// Account, Region and Partition are the installation's.
 	Account, Region, Partition string
 	// RegionsOf says which Regions a service's credential scope may name; none: the service is not served. nil: the installation's
@@ -124,6 +126,9 @@ func (a *Authenticator) Authenticate(ctx context.Context, req *sigv4.Request, se
 		return signed, awserr.New(awserr.ExpiredToken, "The security token included in the request is expired")
 	}
 	signed.Principal = a.principal(&who)
+	if a.config.Uses != nil {
+		a.config.Uses.note(signed.Principal, sig.Service, sig.Region, expect.Now)
+	}
 	return signed, nil
 }
 

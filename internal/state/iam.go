@@ -214,6 +214,15 @@ type Spent struct {
 	Until time.Time
 }
 
+// Use is the last request that a key, or a session of a role, has signed.
+type Use struct {
+	Meta
+	// ID is the key's or the role's. Service is the signing name ("workspaces"), Region that of the credential scope.
+	ID              string
+	At              time.Time
+	Service, Region string
+}
+
 // The tables of identities.
 const (
 	UserTable            Table = "user"
@@ -229,6 +238,7 @@ const (
 	AccountTable         Table = "account"
 	TokenKeyTable        Table = "tokenkey"
 	SpentTable           Table = "spent"
+	UseTable             Table = "use"
 )
 
 // Users, groups, roles, policies and instance profiles are stored under their unique ids; the name is an index, in lower case, and a Claim.
@@ -286,6 +296,8 @@ var (
 
 	Accounts  = &Definition[Account]{Table: AccountTable, ID: func(*Account) string { return "this" }, Meta: func(r *Account) *Meta { return &r.Meta }}
 	TokenKeys = &Definition[TokenKey]{Table: TokenKeyTable, ID: func(r *TokenKey) string { return r.ID }, Meta: func(r *TokenKey) *Meta { return &r.Meta }}
+	Uses      = &Definition[Use]{Table: UseTable, ID: func(r *Use) string { return r.ID }, Meta: func(r *Use) *Meta { return &r.Meta }}
+
 	SpentOnes = &Definition[Spent]{Table: SpentTable, ID: func(r *Spent) string { return r.ID }, Meta: func(r *Spent) *Meta { return &r.Meta }}
 )
 

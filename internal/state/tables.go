@@ -61,7 +61,7 @@ func (d *Definition[T]) view() anyView {
 func definitions() []definition {
 	return []definition{
 		Installations, Workspaces, Directories, Bundles, Images, IPGroups, Users, AccessKeys,
-		Groups, Roles, Policies, MFADevices, InstanceProfiles, RoleDeletions, SAMLProviders, OIDCProviders, Accounts, TokenKeys, SpentOnes,
+		Groups, Roles, Policies, MFADevices, InstanceProfiles, RoleDeletions, SAMLProviders, OIDCProviders, Accounts, TokenKeys, SpentOnes, Uses,
 		VPCs, Subnets, SecurityGroups, Interfaces, claims,
 	}
 }

@@ -40,7 +40,7 @@ func (s *Service) CreateGroup(ctx context.Context, _ service.Call, in *iam.Creat
 	name, id := shape.Val(in.GroupName), ident.NewGroupID(s.Rand)
 	var group *state.Group
 	err := s.update(ctx, func(tx *state.Tx) error {
-		if err := room(tx, state.Groups, state.GroupTable, "GroupsPerAccount", s.MaxGroups); err != nil {
+		if err := room(tx, state.Groups, "GroupsPerAccount", s.MaxGroups); err != nil {
 			return err
 		}
 		if err := claim(tx, groupClaim(name), string(id), groupExists(name)); err != nil {

@@ -768,6 +768,18 @@ func TestLastUse(t *testing.T) {
 	if out := get(w.rootKey); out.UserName != nil || *out.AccessKeyLastUsed.ServiceName != "N/A" {
 		t.Errorf("%+v", out)
 	}
+	t.Run("what was written of it goes with the key, and with the role", func(t *testing.T) {
+		role := *w.role("desk").RoleId
+		w.put(func(tx *state.Tx) {
+			state.Put(tx, state.Uses, &state.Use{ID: key, At: at})
+			state.Put(tx, state.Uses, &state.Use{ID: role, At: at})
+		})
+		answer(w.DeleteAccessKey(w.ctx, service.Call{}, &iam.DeleteAccessKeyInput{UserName: shape.Ptr("ada"), AccessKeyId: &key}))(w)
+		answer(w.DeleteRole(w.ctx, service.Call{}, &iam.DeleteRoleInput{RoleName: shape.Ptr("desk")}))(w)
+		if n := state.Count(w.DB.Snapshot(), state.Uses); n != 0 {
+			t.Errorf("%d are left", n)
+		}
+	})
 }
 
 func TestAccountSummary(t *testing.T) {

@@ -45,7 +45,7 @@ func (s *Service) CreateInstanceProfile(ctx context.Context, _ service.Call, in 
 	name, id := shape.Val(in.InstanceProfileName), ident.NewInstanceProfileID(s.Rand)
 	var p *state.InstanceProfile
 	err := s.update(ctx, func(tx *state.Tx) error {
-		if err := room(tx, state.InstanceProfiles, state.InstanceProfileTable, "InstanceProfilesPerAccount", s.MaxRoles); err != nil {
+		if err := room(tx, state.InstanceProfiles, "InstanceProfilesPerAccount", s.MaxRoles); err != nil {
 			return err
 		}
 		if err := claim(tx, profileClaim(name), string(id), profileExists(name)); err != nil {

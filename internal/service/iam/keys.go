@@ -186,6 +186,7 @@ func (s *Service) DeleteAccessKey(ctx context.Context, call service.Call, in *ia
 			return deleteConflict("Cannot delete the last active access key of the account's root user.")
 		}
 		state.Delete(tx, state.AccessKeys, string(key.ID))
+		state.Delete(tx, state.Uses, string(key.ID))
 		return nil
 	})
 }

@@ -39,7 +39,7 @@ func (s *Service) CreateVirtualMFADevice(ctx context.Context, _ service.Call, in
 		if _, taken := state.Get(tx, state.MFADevices, d.Serial); taken {
 			return alreadyExists("MFADevice entity at the same path and name already exists.")
 		}
-		if err := room(tx, state.MFADevices, state.MFADeviceTable, "MFADevicesPerAccount", s.MaxUsers); err != nil {
+		if err := room(tx, state.MFADevices, "MFADevicesPerAccount", s.MaxUsers); err != nil {
 			return err
 		}
 		rec := state.Clone(&d)

@@ -113,7 +113,7 @@ func (s *Service) CreatePolicy(ctx context.Context, _ service.Call, in *iam.Crea
 	name, id := shape.Val(in.PolicyName), ident.NewPolicyID(s.Rand)
 	var p *state.Policy
 	err := s.update(ctx, func(tx *state.Tx) error {
-		if err := room(tx, state.Policies, state.PolicyTable, "PoliciesPerAccount", s.MaxPolicies); err != nil {
+		if err := room(tx, state.Policies, "PoliciesPerAccount", s.MaxPolicies); err != nil {
 			return err
 		}
 		if err := claim(tx, policyClaim(name), string(id), policyExists(name)); err != nil {

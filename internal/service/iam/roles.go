@@ -75,7 +75,7 @@ func (s *Service) CreateRole(ctx context.Context, _ service.Call, in *iam.Create
 		if err != nil {
 			return err
 		}
-		if err := room(tx, state.Roles, state.RoleTable, "RolesPerAccount", s.MaxRoles); err != nil {
+		if err := room(tx, state.Roles, "RolesPerAccount", s.MaxRoles); err != nil {
 			return err
 		}
 		if err := claim(tx, state.RoleClaim(name), string(id), roleExists(name)); err != nil {
@@ -212,5 +212,6 @@ func (s *Service) DeleteRole(ctx context.Context, _ service.Call, in *iam.Delete
 
 func removeRole(tx *state.Tx, role *state.Role) {
 	state.Delete(tx, state.Roles, string(role.ID))
+	state.Delete(tx, state.Uses, string(role.ID))
 	tx.Release(state.RoleClaim(role.Name))
 }

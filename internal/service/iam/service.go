@@ -80,11 +80,11 @@ func (s *Service) update(ctx context.Context, fn func(*state.Tx) error) error {
 }
 
 // room refuses one record more than the account's quota, which is 0 when there is none; of calls at the same time one is decided after the other.
-func room[T any](tx *state.Tx, of *state.Definition[T], table state.Table, what string, quota int) error {
+func room[T any](tx *state.Tx, of *state.Definition[T], what string, quota int) error {
 	if quota == 0 {
 		return nil
 	}
-	tx.Guard(table, "")
+	tx.Guard(of.Table, "")
 	if state.Count(tx, of) >= quota {
 		return overQuota(what, quota)
 	}

@@ -74,7 +74,7 @@ func (s *Service) CreateUser(ctx context.Context, _ service.Call, in *iam.Create
 	id := ident.NewUserID(s.Rand)
 	var user *state.User
 	err := s.update(ctx, func(tx *state.Tx) error {
-		if err := room(tx, state.Users, state.UserTable, "UsersPerAccount", s.MaxUsers); err != nil {
+		if err := room(tx, state.Users, "UsersPerAccount", s.MaxUsers); err != nil {
 			return err
 		}
 		boundary, err := s.boundary(tx, in.PermissionsBoundary)
