@@ -65,6 +65,7 @@ func TestScripts(t *testing.T) {
 			"capture":    cmdCapture,
 			"eventually": cmdEventually,
 			"totp":       cmdTOTP,
+			"expire":     cmdExpire,
 			"idp":        idp.cmdIdP,
 			"token":      idp.cmdToken,
 			"metadata":   idp.cmdMetadata,
