@@ -6,7 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"io"
-	"strconv"
+	"sync"
 	"time"
 
 	"carrel/internal/clock"
@@ -44,28 +44,37 @@ func newPager(d Deps) pager {
 // query is what a token is bound to: the operation first, then its filters in a fixed order.
 type query []string
 
-// bytes writes the query and the account so that no two differ only in where one part ends.
-func (p pager) bytes(q query) []byte {
-	b := strconv.AppendQuote(make([]byte, 0, 128), p.account)
+// append writes the query and the account, each part with its length, so that no two differ only in where one part ends.
+func (p pager) append(b []byte, q query) []byte {
+	b = append(binary.AppendUvarint(b, uint64(len(p.account))), p.account...)
 	for _, part := range q {
-		b = strconv.AppendQuote(b, part)
+		b = append(binary.AppendUvarint(b, uint64(len(part))), part...)
 	}
 	return b
 }
+
+// usual is room for what a query and a token usually need.
+const usual = 192
+
+// scratch is memory that a token is made in, used again for the next.
+type scratch struct{ sealed, plain, bound, text [usual]byte }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // seal gives the token for the page after the id last, nil when last is empty.
 func (p pager) seal(q query, last string) *string {
 	if last == "" {
 		return nil
 	}
-	size := p.aead.NonceSize()
-	b := make([]byte, size, size+8+len(last)+p.aead.Overhead())
+	m := scratches.Get().(*scratch)
+	defer scratches.Put(m)
+	b := m.sealed[:p.aead.NonceSize()]
 	if _, err := io.ReadFull(p.rand, b); err != nil {
 		panic("workspaces: no randomness: " + err.Error())
 	}
-	plain := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(last)), uint64(p.clock.Now().Add(tokenLife).Unix()))
-	plain = append(plain, last...)
-	token := base64.RawURLEncoding.EncodeToString(p.aead.Seal(b, b, plain, p.bytes(q)))
+	what := binary.BigEndian.AppendUint64(m.plain[:0], uint64(p.clock.Now().Add(tokenLife).Unix()))
+	b = p.aead.Seal(b, b, append(what, last...), p.append(m.bound[:0], q))
+	token := string(base64.RawURLEncoding.AppendEncode(m.text[:0], b))
 	return &token
 }
 
@@ -79,7 +88,7 @@ func (p pager) open(q query, token *string) (string, error) {
 	if err != nil || len(b) < size {
 		return "", errToken()
 	}
-	plain, err := p.aead.Open(nil, b[:size], b[size:], p.bytes(q))
+	plain, err := p.aead.Open(nil, b[:size], b[size:], p.append(make([]byte, 0, usual), q))
 	if err != nil || len(plain) < 9 {
 		return "", errToken()
 	}
