@@ -419,6 +419,16 @@ func FuzzResources(f *testing.F) {
 	})
 }
 
+// The AWS CLI takes a value that begins with a hyphen for an option.
+func TestANextTokenNeverBeginsWithAHyphen(t *testing.T) {
+	s := New(Deps{Clock: clock.System{}, Rand: rand.Reader, TokenKey: [32]byte{1}, AccountID: account})
+	for range 1000 {
+		if token := *s.seal(nil, audit.Position{Sequence: 7}); token[0] == '-' {
+			t.Fatalf("%s", token)
+		}
+	}
+}
+
 // FuzzNextToken: a token that opens without having been sealed would be a forged one.
 func FuzzNextToken(f *testing.F) {
 	s := New(Deps{Clock: clock.System{}, Rand: rand.Reader, TokenKey: [32]byte{1}, AccountID: account})

@@ -174,16 +174,27 @@ func TestDescribeWorkspacesWalksEveryPageOnce(t *testing.T) {
 	}
 }
 
+// The AWS CLI takes a value that begins with a hyphen for an option.
+func TestANextTokenNeverBeginsWithAHyphen(t *testing.T) {
+	w := furnish(t)
+	fill(w, 60)
+	for range 1000 {
+		if token := *must(w.describe(api.DescribeWorkspacesInput{Limit: number(5)}))(t).NextToken; token[0] == '-' {
+			t.Fatalf("%s", token)
+		}
+	}
+}
+
 func TestANextTokenIsGoodForItsOwnQueryOnly(t *testing.T) {
 	w := furnish(t)
 	fill(w, 60)
 	query := api.DescribeWorkspacesInput{DirectoryId: shape.Ptr(string(corp)), Limit: number(5)}
 	token := *must(w.describe(query))(t).NextToken
-	bits, _ := base64.RawURLEncoding.DecodeString(token)
+	bits, _ := base64.RawStdEncoding.DecodeString(token)
 	flipped := func(i int) string {
 		b := append([]byte(nil), bits...)
 		b[i] ^= 1
-		return base64.RawURLEncoding.EncodeToString(b)
+		return base64.RawStdEncoding.EncodeToString(b)
 	}
 	for name, in := range map[string]api.DescribeWorkspacesInput{
 		"all WorkSpaces":         {NextToken: &token},

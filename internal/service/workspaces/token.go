@@ -74,7 +74,8 @@ func (p pager) seal(q query, last string) *string {
 	}
 	what := binary.BigEndian.AppendUint64(m.plain[:0], uint64(p.clock.Now().Add(tokenLife).Unix()))
 	b = p.aead.Seal(b, b, append(what, last...), p.append(m.bound[:0], q))
-	token := string(base64.RawURLEncoding.AppendEncode(m.text[:0], b))
+	// Not the alphabet for URLs: to the AWS CLI a value that begins with a hyphen is an option.
+	token := string(base64.RawStdEncoding.AppendEncode(m.text[:0], b))
 	return &token
 }
 
@@ -83,7 +84,7 @@ func (p pager) open(q query, token *string) (string, error) {
 	if token == nil {
 		return "", nil
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(*token)
+	b, err := base64.RawStdEncoding.Strict().DecodeString(*token)
 	size := p.aead.NonceSize()
 	if err != nil || len(b) < size {
 		return "", errToken()

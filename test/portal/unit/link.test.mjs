@@ -94,6 +94,15 @@ test('a connection that breaks again and again counts as one trouble', async () 
   await s.over;
 });
 
+test('who refuses says under which id', async () => {
+  let id = '';
+  const s = scene({ opens: [{}], ticket: async () => { throw { code: 'refused', id: id += 'x' }; } });
+  await s.time.pass(() => s.told.at(-1).phase === 'ended');
+  assert.deepEqual(s.told.at(-1), { phase: 'ended', why: 'refused', id: 'xx' });
+  s.link.stop();
+  await s.over;
+});
+
 test('a connection that lasted is a new beginning', async () => {
   const s = scene({ opens: [{ lasts: 100_000, why: 'lost' }, { lasts: 100_000, why: 'lost' }, { lasts: 100_000, why: 'lost' }, {}] });
   await s.time.pass(() => s.phases().filter((p) => p === 'connected').length === 4);

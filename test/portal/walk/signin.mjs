@@ -37,6 +37,7 @@ export const signinScenarios = [
     expect(await page.getByLabel('Registration code').getAttribute('aria-invalid') === 'true');
     await signIn(page, 'ada', 'not-it');
     await until(async () => (await alert(page).textContent()).includes('is not right'), 'the refusal is shown');
+    expect(/ Reference for your administrator: [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(await alert(page).textContent()), await alert(page).textContent());
     equal(await page.getByLabel('Password', { exact: true }).inputValue(), '', 'the password field');
     await focused(page.getByLabel('Password', { exact: true }), 'the password');
     equal((await go.boundingBox()).y, before.y, 'the place of the button after a message');

@@ -1,12 +1,13 @@
 // The portal's calls. Every one answers with what the server said, or throws a Problem.
 
-// Problem is a call that did not do what it was to do. code is for the page, message for the person.
+// Problem is a call that did not do what it was to do. code is for the page, message for the person, id, if there is one, for an administrator.
 export class Problem extends Error {
-  constructor(code, message, { status = 0, retryAfter = 0 } = {}) {
+  constructor(code, message, { status = 0, retryAfter = 0, id = '' } = {}) {
     super(message);
     this.code = code;
     this.status = status;
     this.retryAfter = retryAfter;
+    this.id = id;
   }
 }
 
@@ -38,6 +39,7 @@ async function call(method, path, body) {
   const error = answer?.error ?? {};
   throw new Problem(error.code ?? 'unknown', error.message ?? 'That did not work. Try again in a moment.', {
     status: response.status,
+    id: error.id ?? '',
     retryAfter: Number(response.headers.get('Retry-After')) || 0,
   });
 }

@@ -1,7 +1,7 @@
 // The list of a person's desktops, kept up to date while the page is seen.
 
 import * as api from './api.mjs';
-import { ask, byId, say, title } from './dom.mjs';
+import { ask, byId, refer, say, title } from './dom.mjs';
 import { Poll } from './poll.mjs';
 import { state } from './words.mjs';
 
@@ -193,6 +193,7 @@ async function request(d, call, is) {
     if (problem.code === 'signed-out') return hooks.signedOut();
     await poll.now();
     say(byId('desktops-message'), problem.message);
+    refer(byId('desktops-message'), problem.id);
     return;
   }
   poll.now();

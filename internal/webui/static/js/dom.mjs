@@ -8,6 +8,15 @@ export function say(element, text) {
   element.hidden = text === '';
 }
 
+// refer adds, small, the id of a decision: who quotes it to an administrator is told why ("carrel explain").
+export function refer(element, id) {
+  if (!id) return;
+  const at = document.createElement('span');
+  at.className = 'reference';
+  at.textContent = `Reference for your administrator: ${id}`;
+  element.append(' ', at);
+}
+
 export function icon(button, name) {
   button.querySelector('use').setAttribute('href', `#i-${name}`);
 }

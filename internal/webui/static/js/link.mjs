@@ -42,6 +42,7 @@ export class Link {
   constructor({ ticket, look, open, tell, clock = realClock }) {
     Object.assign(this, { ticket, look, open, tell, clock });
     this.over = false;
+    this.id = ''; // of the decision not to let the person in
     this.reset();
   }
 
@@ -66,6 +67,7 @@ export class Link {
   // once connects and stays until the connection ends; it gives the reason.
   async once() {
     let began = null;
+    this.id = '';
     try {
       const ticket = await this.ticket();
       if (this.over) return 'over';
@@ -78,6 +80,7 @@ export class Link {
       this.tell({ phase: 'connected' });
       return await this.screen.closed;
     } catch (problem) {
+      this.id = problem?.id ?? '';
       return problem?.code ?? 'broken';
     } finally {
       this.screen = null;
@@ -130,7 +133,7 @@ export class Link {
       what = 'final';
       why = why === 'protocol' || why === 'broken' ? 'broken' : 'gave-up';
     }
-    this.tell({ phase: 'ended', why });
+    this.tell({ phase: 'ended', why, ...(this.id && { id: this.id }) });
     await this.pause(Infinity);
     if (this.over) return false;
     this.reset();

@@ -2,7 +2,7 @@
 // fields and, between the two steps, in one variable; they are cleared as soon as the directory has answered.
 
 import * as api from './api.mjs';
-import { byId, icon, say, title } from './dom.mjs';
+import { byId, icon, refer, say, title } from './dom.mjs';
 import { recall, remember } from './memory.mjs';
 import { minutes } from './words.mjs';
 
@@ -87,9 +87,10 @@ function step(entered) {
   for (const form of [at['login-form'], at['change-form']]) message(form, '');
 }
 
-function message(form, text) {
+function message(form, text, id = '') {
   const at = form.querySelector('.message');
   at.textContent = text;
+  refer(at, id);
   if (text !== '') at.scrollIntoView({ block: 'nearest' });
 }
 
@@ -159,17 +160,17 @@ function refused(form, problem, sent) {
       return at.next.focus();
     case 'password-weak':
       at.next.value = at.again.value = '';
-      message(form, problem.message);
+      message(form, problem.message, problem.id);
       return at.next.focus();
     case 'refused':
       // After a change the old password may be the wrong one by now: everything is asked for again.
       step(null);
-      message(at['login-form'], problem.message);
+      message(at['login-form'], problem.message, problem.id);
       return at.password.focus();
     case 'too-many-attempts':
-      return message(form, `Too many attempts. Try again in ${minutes(problem.retryAfter || 300)}.`);
+      return message(form, `Too many attempts. Try again in ${minutes(problem.retryAfter || 300)}.`, problem.id);
     default:
-      return message(form, problem.message);
+      return message(form, problem.message, problem.id);
   }
 }
 

@@ -3,7 +3,7 @@
 import * as api from './api.mjs';
 import { Channel, Closed } from './channel.mjs';
 import { ClipboardPanel } from './clipboard.mjs';
-import { byId, say, title, toast } from './dom.mjs';
+import { byId, refer, say, title, toast } from './dom.mjs';
 import { KeyboardChoice } from './keyboard.mjs';
 import { Link } from './link.mjs';
 import { density, quality } from './picture.mjs';
@@ -248,14 +248,14 @@ function waiting({ desktop: d, why }) {
   return veil({ title: `${d.name}: ${is.label.toLowerCase()}`, text: is.sentence, busy: is.changing, go: d.canStart ? 'Start' : '' });
 }
 
-function ended({ why }) {
+function ended({ why, id }) {
   if (why === 'signed-out') return hooks.signedOut();
   // A picture of a desktop that one may no longer see is no longer shown.
   if (why !== 'taken-over' && why !== 'gave-up' && why !== 'broken') forgetPicture();
-  return veil(end(why));
+  return veil({ ...end(why), id });
 }
 
-function veil({ title: head, text = '', busy = false, go = '' }) {
+function veil({ title: head, text = '', busy = false, go = '', id = '' }) {
   const fresh = at.veil.hidden;
   toolbar.hide();
   at.veil.hidden = false;
@@ -263,6 +263,7 @@ function veil({ title: head, text = '', busy = false, go = '' }) {
   at.veil.classList.toggle('over', !at.last.hidden);
   say(at['veil-title'], head);
   say(at['veil-text'], text);
+  refer(at['veil-text'], id);
   say(at['veil-go'], go);
   // The heading and not a button: somebody who goes on typing presses nothing.
   if (fresh || !at.veil.contains(document.activeElement)) at['veil-title'].focus();
