@@ -23,6 +23,8 @@ const (
 	// realAWS holds the path of the AWS CLI that is installed, awsSocket that of the process that has read its modules, if there is one.
 	realAWS   = "CARREL_AWS"
 	awsSocket = "CARREL_AWS_SOCKET"
+	// scriptHome is every script's HOME. The CLI's modules look up some places in it as they are read: a call with another HOME starts the CLI itself.
+	scriptHome = "/no-home"
 )
 
 // TestMain puts a program "aws" before the real one, which has the real one's main called in a process that has its modules in memory already: most of a call's
@@ -49,7 +51,7 @@ func serveAWS(t *testing.T) string {
 	}
 	socket := filepath.Join(t.TempDir(), "aws.sock")
 	c := exec.Command(path, "--version")
-	c.Env = append(os.Environ(), "PYTHONPATH="+modules, "PYTHONDONTWRITEBYTECODE=1", "CARREL_AWS_SERVE="+socket)
+	c.Env = append(os.Environ(), "PYTHONPATH="+modules, "PYTHONDONTWRITEBYTECODE=1", "HOME="+scriptHome, "CARREL_AWS_SERVE="+socket)
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -80,7 +82,7 @@ func serveAWS(t *testing.T) string {
 // aws is the program that the scripts call.
 func aws() int {
 	socket := os.Getenv(awsSocket)
-	if socket == "" {
+	if socket == "" || os.Getenv("HOME") != scriptHome {
 		path := os.Getenv(realAWS)
 		err := syscall.Exec(path, append([]string{path}, os.Args[1:]...), os.Environ())
 		fmt.Fprintf(os.Stderr, "%s: %v\n", path, err)
