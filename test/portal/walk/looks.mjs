@@ -127,6 +127,7 @@ export const looksScenarios = [
     await signIn(page, 'mary', 'wrong');
     await until(async () => (await page.getByRole('alert').first().textContent()) !== '', 'the refusal is an alert');
     await accessible(page, 'sign-in refused');
+    await shot(page, 'sign-in-refused');
     await page.getByLabel('Password', { exact: true }).fill('Somerville-1780');
     await page.keyboard.press('Enter');
     await page.locator('.desktop-card').first().waitFor();

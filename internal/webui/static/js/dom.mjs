@@ -11,9 +11,10 @@ export function say(element, text) {
 // refer adds, small, the id of a decision: who quotes it to an administrator is told why ("carrel explain").
 export function refer(element, id) {
   if (!id) return;
-  const at = document.createElement('span');
+  const at = document.createElement('span'), text = document.createElement('span');
   at.className = 'reference';
-  at.textContent = `Reference for your administrator: ${id}`;
+  text.textContent = id;
+  at.append('Reference for your administrator: ', text);
   element.append(' ', at);
 }
 
