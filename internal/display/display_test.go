@@ -77,13 +77,16 @@ func TestAPersonSeesTheScreenAndTypesOnIt(t *testing.T) {
 	}
 	before = bytes.Clone(p.Picture.Pix)
 	p.until(t, func() bool { return !bytes.Equal(before, p.Picture.Pix) })
+	// A fence follows on a picture, and its answer is heard a moment later.
+	p.until(t, func() bool { return p.Fences > 0 })
 	live := o.Registry.List(display.Match{WorkspaceID: desktop})
+	for end := time.Now().Add(30 * time.Second); len(live) == 1 && live[0].Latency <= 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+		live = o.Registry.List(display.Match{WorkspaceID: desktop})
+	}
 	if len(live) != 1 || live[0].UserName != "ada" || live[0].LastInput.IsZero() || live[0].Updates < 2 || live[0].Bytes == 0 || live[0].Latency <= 0 ||
 		live[0].Screen != (rfb.Size{Width: 1280, Height: 800}) {
 		t.Errorf("%+v", live)
-	}
-	if p.Fences == 0 {
-		t.Error("no fences")
 	}
 }
 
