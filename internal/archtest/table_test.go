@@ -52,7 +52,7 @@ var table = map[string]row{
 	"internal/driver":         {contracts, []string{"internal/ident", "internal/directory"}},
 
 	"internal/awsproto":          {implementations, []string{"internal/api/...", "internal/awserr"}},
-	"internal/state/etcd":        {implementations, []string{"internal/state", "internal/durable"}},
+	"internal/state/etcd":        {implementations, []string{"internal/state", "internal/durable", "internal/config"}},
 	"internal/state/memory":      {implementations, []string{"internal/state"}},
 	"internal/state/statetest":   {implementations, []string{"internal/state", "internal/state/memory", "internal/ident", "internal/clock"}},
 	"internal/driver/sim":        {implementations, []string{"internal/driver", "internal/directory", "internal/ident", "internal/clock", "internal/rfb"}}, // Its screen speaks RFB.

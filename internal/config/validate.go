@@ -146,7 +146,7 @@ func (e *Etcd) validate(p *Problems) {
 			p.add(path, "not a URL like https://etcd-1.example.com:2379")
 		case u.User != nil:
 			p.add(path, "holds a user or password; use certFile and keyFile") // the value is not repeated: it may be a secret
-		case u.Scheme == "http" && !loopback(u.Hostname()):
+		case u.Scheme == "http" && !Loopback(u.Hostname()):
 			p.add(path, "%q is not encrypted, and the state holds secrets; use https", endpoint)
 		}
 	}
@@ -171,7 +171,7 @@ func (m *Metrics) validate(p *Problems) {
 	if m.Address == MetricsOff {
 		return
 	}
-	if host, ok := address(p, "metrics.address", m.Address); ok && !m.AllowRemote && !loopback(host) {
+	if host, ok := address(p, "metrics.address", m.Address); ok && !m.AllowRemote && !Loopback(host) {
 		p.add("metrics.address", "%q can be reached from other machines, without encryption or password; set metrics.allowRemote to accept that", m.Address)
 	}
 }
@@ -219,8 +219,8 @@ func address(p *Problems, path, value string) (host string, ok bool) {
 	return host, true
 }
 
-// loopback is true only for hosts that no other machine can reach; names other than localhost could resolve to anything.
-func loopback(host string) bool {
+// Loopback is true only for hosts that no other machine can reach; names other than localhost could resolve to anything (RFC 6761, 6.3).
+func Loopback(host string) bool {
 	if host == "localhost" {
 		return true
 	}

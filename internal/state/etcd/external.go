@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"os"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"carrel/internal/config"
 )
 
 // ExternalConfig says where an etcd cluster is and who we are to it.
@@ -66,18 +67,12 @@ func External(ctx context.Context, cfg ExternalConfig) (*Store, error) {
 	return s, nil
 }
 
-// loopback tells whether what is sent to host stays on this machine (RFC 6761 section 6.3 for the name).
-func loopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
-}
-
 func (cfg ExternalConfig) tls() (*tls.Config, error) {
 	if len(cfg.Endpoints) == 0 {
 		return nil, errors.New("state/etcd: no endpoints")
 	}
 	for _, e := range cfg.Endpoints {
-		if u, err := url.Parse(e); err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+		if u, err := url.Parse(e); err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && config.Loopback(u.Hostname())) {
 			return nil, fmt.Errorf("state/etcd: endpoint %q: must be https://HOST:PORT, or http:// of a loopback address", e)
 		}
 	}
