@@ -102,7 +102,7 @@ func (d *Door) event(x *exchange, n *notes) *audit.Record {
 		TLS: n.tlsDetails(x.req), Decision: d.decision(&n.decision, x),
 	}
 	if x.service != nil {
-		rec.EventSource = eventSource(x.service)
+		rec.EventSource = x.service.Name + ".amazonaws.com"
 	}
 	if x.op != nil {
 		rec.EventName, rec.ReadOnly = x.op.Name, x.op.ReadOnly
@@ -117,18 +117,6 @@ func (d *Door) event(x *exchange, n *notes) *audit.Record {
 		rec.ErrorCode, rec.ErrorMessage = awsproto.Code(protocolOf(x), x.err), x.err.Message
 	}
 	return rec
-}
-
-// eventSources are the names of the services in records.
-var eventSources sync.Map
-
-func eventSource(s *shape.Service) string {
-	if name, ok := eventSources.Load(s); ok {
-		return name.(string)
-	}
-	name := s.Name + ".amazonaws.com"
-	eventSources.Store(s, name)
-	return name
 }
 
 func (n *notes) tlsDetails(r *http.Request) *audit.TLSDetails {

@@ -15,16 +15,20 @@ const (
 	base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 )
 
-// draw makes n characters of the alphabet from r without bias. It panics when r fails: an id that is not random is a
-// security fault, and crypto/rand never fails.
+// fill fills b from r. It panics when r fails: an id that is not random is a security fault, and crypto/rand never fails.
+func fill(r io.Reader, b []byte) {
+	if _, err := io.ReadFull(r, b); err != nil {
+		panic(fmt.Sprintf("ident: no randomness: %v", err))
+	}
+}
+
+// draw makes n characters of the alphabet from r without bias.
 func draw(r io.Reader, alphabet string, n int) string {
 	limit := byte(256 - 256%len(alphabet) - 1)
 	out := make([]byte, 0, n)
 	var buf [32]byte
 	for len(out) < n {
-		if _, err := io.ReadFull(r, buf[:]); err != nil {
-			panic(fmt.Sprintf("ident: no randomness: %v", err))
-		}
+		fill(r, buf[:])
 		for _, b := range buf {
 			if b <= limit && len(out) < n {
 				out = append(out, alphabet[int(b)%len(alphabet)])
@@ -62,9 +66,7 @@ func Hex(r io.Reader, n int) string { return draw(r, hex16, n) }
 // UUID makes a random UUID (RFC 9562, version 4): "0b5b4b1e-7c1e-4f0e-9a63-0f6f6b7b1f5c".
 func UUID(r io.Reader) string {
 	var buf [32]byte
-	if _, err := io.ReadFull(r, buf[:]); err != nil {
-		panic(fmt.Sprintf("ident: no randomness: %v", err))
-	}
+	fill(r, buf[:])
 	var id [36]byte
 	at := 0
 	for i, b := range buf {
