@@ -120,15 +120,10 @@ func TestRevocationOnEveryNode(t *testing.T) {
 	takes := func(who credentials) {
 		t.Helper()
 		for _, node := range []*world{a, b} {
-			for begin := time.Now(); ; {
+			until(t, within, "the credentials are taken", func() (bool, string) {
 				got := node.as(t, who, "iam", "2010-05-08", url.Values{"Action": {"ListUsers"}})
-				if got.status == http.StatusOK {
-					break
-				}
-				if time.Since(begin) > within {
-					t.Fatalf("%s", got)
-				}
-			}
+				return got.status == http.StatusOK, got.String()
+			})
 		}
 	}
 	// session is of a new role, made at one node.
@@ -141,19 +136,15 @@ func TestRevocationOnEveryNode(t *testing.T) {
 		iam(a, "PutRolePolicy", url.Values{"RoleName": {role}, "PolicyName": {"All"}, "PolicyDocument": {all}})
 		takes(key)
 		values := url.Values{"Action": {"AssumeRole"}, "RoleArn": {"arn:aws:iam::" + a.account(t) + ":role/" + role}, "RoleSessionName": {"desk"}}
-		for begin := time.Now(); ; {
+		until(t, within, "the role is assumed", func() (bool, string) {
 			got := node.as(t, key, "sts", "2011-06-15", values)
 			var made struct {
 				Key credentials `xml:"AssumeRoleResult>Credentials"`
 			}
-			if err := xml.Unmarshal([]byte(got.body), &made); err == nil && made.Key.SessionToken != "" {
-				who = made.Key
-				break
-			}
-			if time.Since(begin) > within {
-				t.Fatalf("%s", got)
-			}
-		}
+			err := xml.Unmarshal([]byte(got.body), &made)
+			who = made.Key
+			return err == nil && who.SessionToken != "", got.String()
+		})
 		takes(who)
 		return role, who
 	}
